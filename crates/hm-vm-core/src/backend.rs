@@ -1,0 +1,251 @@
+//! What a backend must do.
+//!
+//! # Terms
+//!
+//! A *backend* makes *VMs*. A VM starts from an *image* or from a *snapshot*; commands change its
+//! files; a snapshot keeps them. Between commands a VM is at rest: nothing runs in it.
+//!
+//! # Life of a VM
+//!
+//! ```text
+//!  create ──┐            ┌─ inject ─┐
+//!           ├─▶ at rest ─┼─ exec ───┼─▶ at rest ── destroy ─▶ gone
+//!  restore ─┘            └─ snapshot┘      └────── drop ────▶ gone
+//! ```
+//!
+//! # Rules
+//!
+//! Each is checked by `hm_vm_testkit::conformance`, which cites it by number. A rule that names a
+//! capability holds for backends that declare it; the others must refuse.
+//!
+//! Backend:
+//!
+//! * **B1** `create` of an image that does not exist fails with [`Error::ImageNotFound`];
+//!   `restore` of a snapshot that does not exist with [`Error::SnapshotNotFound`]. Neither leaves
+//!   anything behind.
+//! * **B2** VMs do not see each other's files, processes or later changes, nor those of the
+//!   snapshot's own VM after the snapshot was taken.
+//! * **B3** `snapshot_exists` tells what `restore` would find; an unknown or malformed id is
+//!   `false`, not an error.
+//! * **B4** `remove_snapshot` of what does not exist succeeds: after it the snapshot is gone.
+//! * **B5** (`remove_parent`) Removing a snapshot leaves snapshots forked from it, and VMs that run
+//!   on it, whole.
+//! * **B6** A limit or network policy that is not declared is refused by `create` and `restore`
+//!   with an error, before anything runs. What is declared holds.
+//! * **B7** Dropping the future of any method leaves nothing behind that the backend does not
+//!   collect by itself.
+//! * **B8** Many VMs at once, in one process and in several, do not disturb each other.
+//!
+//! VM:
+//!
+//! * **V1** `exec` returns the command's own exit code, 0 to 255; 128 + N when signal N ended it.
+//!   127 when the guest has no shell that can be started. An unknown status is an error.
+//! * **V2** When `exec` returns, fails or is dropped, nothing that it started is alive, whatever
+//!   it did to escape.
+//! * **V3** All output arrives before `exec` returns, in order within each stream, split as
+//!   [`LineSplitter`](crate::LineSplitter) says; nothing is dropped, memory stays bounded.
+//! * **V4** The command gets standard input at its end, a session of its own, the declared
+//!   environment over a default one with `PATH`, `HOME`, `USER` and `LANG`, and nothing of the
+//!   host's environment.
+//! * **V5** A command line and environment of a mebibyte together arrive whole.
+//! * **V6** A working directory that does not exist is [`Error::InvalidInput`], and the command
+//!   does not run. It must be absolute.
+//! * **V7** Files written by one `exec` are there in the next one of the same VM.
+//! * **V8** `inject` copies the contents of the host directory: modes, symbolic links (as links),
+//!   and empty directories are kept, owners become the guest's root; ignore files are honoured.
+//!   What an earlier `inject` to the same place brought, and the directory no longer has, is gone.
+//!   A host path that is not a directory is [`Error::InvalidInput`].
+//! * **V9** `snapshot` keeps all files as they are at rest. Afterwards the VM goes on; a further
+//!   `snapshot` is a new one, and the first does not change.
+//! * **V10** (`faithful_files`, `xattrs`) A snapshot keeps modes, set-user-id bits, symbolic and
+//!   hard links, fifos, sparse files, extended attributes, names that are not UTF-8, deletions.
+//! * **V11** (`deep_chains`) A chain of a thousand snapshots can be made and restored.
+//! * **V12** `destroy` frees everything. A second call succeeds. Other calls after it fail.
+//!   Dropping a VM without `destroy` frees it as well.
+//! * **V13** On a stop request, `exec_with` sends SIGTERM to the command's processes, SIGKILL after
+//!   the grace period (at once on a kill), and returns [`Error::Cancelled`] or
+//!   [`Error::TimedOut`] when all are dead. The VM remains usable.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use async_trait::async_trait;
+
+use crate::cancel::Cancellation;
+use crate::capabilities::Capabilities;
+use crate::config::VmConfig;
+use crate::error::Error;
+use crate::sink::OutputSink;
+use crate::terminal::Terminal;
+use crate::types::{ResourceUsage, SnapshotId, SnapshotLabel};
+
+/// Makes VMs, and keeps their snapshots. See the [module](self) for the rules.
+#[async_trait]
+pub trait VmBackend: Send + Sync + fmt::Debug {
+    /// Boots a VM from an image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ImageNotFound`], [`Error::LimitNotEnforceable`], [`Error::ProtectionUnavailable`],
+    /// [`Error::Unsupported`], or a failure of the backend.
+    async fn create(&self, image: &str, config: &VmConfig) -> Result<Box<dyn Vm>>;
+
+    /// Forks a VM from a snapshot. The snapshot does not change, and may be forked any number of
+    /// times at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SnapshotNotFound`]; otherwise as [`create`](Self::create).
+    async fn restore(&self, snapshot: &SnapshotId, config: &VmConfig) -> Result<Box<dyn Vm>>;
+
+    /// Whether the snapshot can be restored. Called on every cache hit: it must be quick.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the backend, never a missing snapshot.
+    async fn snapshot_exists(&self, snapshot: &SnapshotId) -> Result<bool>;
+
+    /// Removes a snapshot and frees what nothing else uses. Does nothing when it is gone already.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the backend.
+    async fn remove_snapshot(&self, snapshot: &SnapshotId) -> Result<()>;
+
+    /// Name of the backend in messages and options.
+    fn name(&self) -> &str {
+        "unnamed"
+    }
+
+    /// What this backend can do here, beyond the minimum. The default declares nothing.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    /// Digest of the content that `image` stands for now, for use in a cache key. `None` where
+    /// the backend cannot tell: no key can be derived then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ImageNotFound`], or a failure of the backend.
+    async fn image_digest(&self, image: &str) -> Result<Option<String>> {
+        let _ = image;
+        Ok(None)
+    }
+
+    /// Digest of what [`Vm::inject`] of this host directory would bring, for use in a cache key.
+    /// `None` where the backend cannot tell.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidInput`] when it is not a directory, or a failure to read it.
+    async fn inject_digest(&self, host_path: &Path) -> Result<Option<String>> {
+        let _ = host_path;
+        Ok(None)
+    }
+
+    /// Things that the user should know about this backend on this machine: a weaker form of a
+    /// protection that is in use, for instance. Shown once.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// What to run in a VM.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecRequest<'a> {
+    /// The command, for the guest's `sh -c`.
+    pub cmd: &'a str,
+    /// Environment over the backend's default. Of two with one name, the later one counts.
+    pub env: &'a [(String, String)],
+    /// Absolute guest directory.
+    pub working_dir: &'a str,
+    /// Ends the command early.
+    pub stop: &'a Cancellation,
+    /// Time between SIGTERM and SIGKILL when stopped.
+    pub grace: Duration,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExecOutcome {
+    /// Its exit code, as rule V1 says.
+    pub exit_code: i32,
+    /// What it used.
+    pub usage: ResourceUsage,
+}
+
+/// One isolated machine. See the [module](self) for the rules.
+#[async_trait]
+pub trait Vm: Send {
+    /// Copies the *contents* of a host directory into a guest directory, creating that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidInput`] when `host_path` is not a directory or `guest_path` is not an
+    /// absolute directory path, [`Error::NoSpace`], or a failure to read or write.
+    async fn inject(&self, host_path: &Path, guest_path: &str) -> Result<()>;
+
+    /// Runs `cmd` with the guest's `sh -c`, streams its output, and returns its exit code.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidInput`], [`Error::LimitExceeded`], [`Error::NoSpace`], [`Error::VmLost`],
+    /// or a failure of the backend. Not a non-zero exit code.
+    async fn exec(
+        &self,
+        cmd: &str,
+        env: &[(String, String)],
+        working_dir: &str,
+        sink: &dyn OutputSink,
+    ) -> Result<i32>;
+
+    /// Keeps the state of the VM.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`], or a failure of the backend. Nothing half-made remains.
+    async fn snapshot(&mut self, label: &SnapshotLabel) -> Result<SnapshotId>;
+
+    /// Ends the VM and frees everything that it held. A second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// A failure to free something; all else is freed nevertheless.
+    async fn destroy(&mut self) -> Result<()>;
+
+    /// Like [`exec`](Self::exec), but can be stopped, and says what the command used. The default
+    /// drops the future of `exec` when stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`] or [`Error::TimedOut`] when stopped; otherwise as `exec`.
+    async fn exec_with(
+        &self,
+        request: &ExecRequest<'_>,
+        sink: &dyn OutputSink,
+    ) -> Result<ExecOutcome> {
+        let run = self.exec(request.cmd, request.env, request.working_dir, sink);
+        tokio::select! {
+            biased;
+            code = run => Ok(ExecOutcome { exit_code: code?, usage: ResourceUsage::default() }),
+            cause = request.stop.cancelled() => Err(Error::from(cause).into()),
+        }
+    }
+
+    /// Runs a command on a pseudo-terminal, for a person. Ends when the command does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] without the `terminal` capability; otherwise as
+    /// [`exec_with`](Self::exec_with).
+    async fn terminal(&self, request: &ExecRequest<'_>, terminal: Terminal) -> Result<ExecOutcome> {
+        let _ = (request, terminal);
+        Err(Error::Unsupported {
+            what: "an interactive terminal".into(),
+        }
+        .into())
+    }
+}

@@ -1,0 +1,44 @@
+//! The contract of hm-vm.
+//!
+//! This crate holds what every other crate of the project agrees on, and nothing that touches the
+//! machine: no file system, no process, no clock, no environment.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`types`] | actions, snapshots and results |
+//! | [`config`] | limits, network policy and protections of a VM |
+//! | [`backend`] | [`VmBackend`](backend::VmBackend) and [`Vm`](backend::Vm), with numbered rules |
+//! | [`capabilities`] | what a backend can do beyond the minimum |
+//! | [`terminal`] | the interactive side of a VM |
+//! | [`sink`], [`lines`] | where output goes, and how bytes become lines |
+//! | [`cancel`] | cancellation with a cause |
+//! | [`event`] | the phases of an execution |
+//! | [`key`] | cache keys derived from content |
+//! | [`error`] | the failures that callers can tell apart |
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod cancel;
+pub mod capabilities;
+pub mod config;
+pub mod error;
+pub mod event;
+pub mod key;
+pub mod lines;
+pub mod sink;
+pub mod terminal;
+pub mod types;
+
+pub use backend::{ExecOutcome, ExecRequest, Vm, VmBackend};
+pub use cancel::{CancelCause, Cancellation};
+pub use capabilities::{Capabilities, Limit};
+pub use config::{NetworkPolicy, Protection, VmConfig};
+pub use error::Error;
+pub use event::{Event, EventSink, Phase, PhaseTimes};
+pub use key::{CacheKey, ComponentChange, KeyBase, KeyComponents};
+pub use lines::{LineSplitter, OutputDecoder};
+pub use sink::{NullSink, OutputSink, Stream};
+pub use terminal::{Terminal, TerminalSize};
+pub use types::{
+    Action, CachingPolicy, ExecutionResult, ImageSource, ResourceUsage, SnapshotId, SnapshotLabel,
+};
