@@ -68,6 +68,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -219,33 +220,175 @@ pub trait Vm: Send {
     /// Like [`exec`](Self::exec), but can be stopped, and says what the command used. The default
     /// drops the future of `exec` when stopped.
     ///
+    /// An implementation writes `async fn exec_with(&self, request: &ExecRequest<'_>, sink: &dyn
+    /// OutputSink) -> Result<ExecOutcome>`. It is written out here because `async_trait` would
+    /// demand `Self: Sync` for a default body, and `dyn Vm` is not.
+    ///
     /// # Errors
     ///
     /// [`Error::Cancelled`] or [`Error::TimedOut`] when stopped; otherwise as `exec`.
-    async fn exec_with(
-        &self,
-        request: &ExecRequest<'_>,
-        sink: &dyn OutputSink,
-    ) -> Result<ExecOutcome> {
+    fn exec_with<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        request: &'life1 ExecRequest<'life2>,
+        sink: &'life3 dyn OutputSink,
+    ) -> Pin<Box<dyn Future<Output = Result<ExecOutcome>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: 'async_trait,
+    {
         let run = self.exec(request.cmd, request.env, request.working_dir, sink);
-        tokio::select! {
-            biased;
-            code = run => Ok(ExecOutcome { exit_code: code?, usage: ResourceUsage::default() }),
-            cause = request.stop.cancelled() => Err(Error::from(cause).into()),
-        }
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                code = run => Ok(ExecOutcome { exit_code: code?, usage: ResourceUsage::default() }),
+                cause = request.stop.cancelled() => Err(Error::from(cause).into()),
+            }
+        })
     }
 
-    /// Runs a command on a pseudo-terminal, for a person. Ends when the command does.
+    /// Runs a command on a pseudo-terminal, for a person. Ends when the command does. Written out
+    /// for the same reason as [`exec_with`](Self::exec_with).
     ///
     /// # Errors
     ///
     /// [`Error::Unsupported`] without the `terminal` capability; otherwise as
     /// [`exec_with`](Self::exec_with).
-    async fn terminal(&self, request: &ExecRequest<'_>, terminal: Terminal) -> Result<ExecOutcome> {
+    fn terminal<'life0, 'life1, 'life2, 'async_trait>(
+        &'life0 self,
+        request: &'life1 ExecRequest<'life2>,
+        terminal: Terminal,
+    ) -> Pin<Box<dyn Future<Output = Result<ExecOutcome>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        Self: 'async_trait,
+    {
         let _ = (request, terminal);
-        Err(Error::Unsupported {
-            what: "an interactive terminal".into(),
+        Box::pin(async {
+            Err(Error::Unsupported {
+                what: "an interactive terminal".into(),
+            }
+            .into())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancel::CancelCause;
+    use crate::sink::NullSink;
+
+    /// Written against the minimum of the contract, as the users' own backends are.
+    #[derive(Debug)]
+    struct Minimal;
+
+    #[async_trait]
+    impl Vm for Minimal {
+        async fn inject(&self, _host_path: &Path, _guest_path: &str) -> Result<()> {
+            Ok(())
         }
-        .into())
+
+        async fn exec(
+            &self,
+            cmd: &str,
+            _env: &[(String, String)],
+            _working_dir: &str,
+            _sink: &dyn OutputSink,
+        ) -> Result<i32> {
+            if cmd == "hang" {
+                std::future::pending::<()>().await;
+            }
+            Ok(7)
+        }
+
+        async fn snapshot(&mut self, _label: &SnapshotLabel) -> Result<SnapshotId> {
+            Ok(SnapshotId::new("s"))
+        }
+
+        async fn destroy(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Overrides what has a default, with plain `async fn`.
+    #[derive(Debug)]
+    struct Full;
+
+    #[async_trait]
+    impl Vm for Full {
+        async fn inject(&self, _host_path: &Path, _guest_path: &str) -> Result<()> {
+            Ok(())
+        }
+
+        async fn exec(
+            &self,
+            _cmd: &str,
+            _env: &[(String, String)],
+            _working_dir: &str,
+            _sink: &dyn OutputSink,
+        ) -> Result<i32> {
+            Ok(0)
+        }
+
+        async fn snapshot(&mut self, _label: &SnapshotLabel) -> Result<SnapshotId> {
+            Ok(SnapshotId::new("s"))
+        }
+
+        async fn destroy(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        async fn exec_with(
+            &self,
+            _request: &ExecRequest<'_>,
+            _sink: &dyn OutputSink,
+        ) -> Result<ExecOutcome> {
+            Ok(ExecOutcome {
+                exit_code: 3,
+                ..ExecOutcome::default()
+            })
+        }
+
+        async fn terminal(
+            &self,
+            _request: &ExecRequest<'_>,
+            _terminal: Terminal,
+        ) -> Result<ExecOutcome> {
+            Ok(ExecOutcome::default())
+        }
+    }
+
+    async fn exec_with(vm: Box<dyn Vm>, cmd: &str, stop: &Cancellation) -> Result<ExecOutcome> {
+        let request = ExecRequest {
+            cmd,
+            env: &[],
+            working_dir: "/",
+            stop,
+            grace: Duration::ZERO,
+        };
+        vm.exec_with(&request, &NullSink).await
+    }
+
+    #[tokio::test]
+    async fn a_boxed_vm_can_be_stopped_from_a_task() {
+        let stop = Cancellation::new();
+        stop.cancel(CancelCause::User);
+        let task = tokio::spawn(async move { exec_with(Box::new(Minimal), "hang", &stop).await });
+        let error = task.await.unwrap().unwrap_err();
+        let expected = Error::from(CancelCause::User);
+        assert_eq!(error.downcast_ref(), Some(&expected));
+    }
+
+    #[tokio::test]
+    async fn defaults_can_be_overridden_with_async_functions() {
+        let stop = Cancellation::new();
+        let code = |vm| async { exec_with(vm, "x", &stop).await.unwrap().exit_code };
+        assert_eq!(code(Box::new(Minimal) as Box<dyn Vm>).await, 7);
+        assert_eq!(code(Box::new(Full)).await, 3);
     }
 }
