@@ -1,0 +1,37 @@
+//! Bringing a host directory into a VM as a layer of its own (design.md 11).
+//!
+//! [`scan`] walks the host directory and yields a [`Tree`]: every entry with the hash of its
+//! content, and the digest of the whole for the cache key. With a [`StatCache`], an unchanged file
+//! costs one `fstatat` and is not opened. [`write_layer`] makes a layer of the tree below a fresh
+//! directory: files are linked from an earlier layer where content and mode are equal, cloned
+//! where the file system can, else copied.
+//!
+//! # What is brought
+//!
+//! Directories (empty ones too), regular files and symbolic links, hidden ones included. Left out:
+//!
+//! * what a `.gitignore` or `.hmvmignore` names, with git's rules; `.hmvmignore` has precedence.
+//!   Those of parent directories count up to the root of the repository that the directory lies
+//!   in, nothing beyond it. Neither `core.excludesFile` nor `.git/info/exclude` counts: the same
+//!   checkout gives the same tree on every machine;
+//! * `.git`, unless `.hmvmignore` says `!.git`;
+//! * fifos, sockets and devices, each with a notice.
+//!
+//! # Threads
+//!
+//! Both functions start threads. They must not be called inside `UserNamespace::run`, and need
+//! not be: what they write belongs to the calling user, who is the guest's root.
+
+mod error;
+mod guest;
+mod layer;
+mod scan;
+mod stat_cache;
+mod tree;
+
+pub use error::InjectError;
+pub use guest::{DirectoryAttributes, EmptyGuest, GuestEntry, GuestView};
+pub use layer::{LayerReport, LayerRequest, LinkSource, layer_identity, write_layer};
+pub use scan::scan;
+pub use stat_cache::StatCache;
+pub use tree::{Entry, EntryKind, Tree};
