@@ -1,0 +1,433 @@
+//! User namespaces: who is root inside, and who that is outside.
+//!
+//! A process makes one user namespace and uses it for all its VMs. It is kept alive by a file
+//! descriptor alone; no process lives in it between uses.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::Command;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::SysError;
+use crate::stack::Stack;
+
+/// Ids `inside..inside + count` of the namespace are `outside..outside + count` of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    /// First id inside.
+    pub inside: u32,
+    /// First id outside.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// How many ids exist inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// A range: files can belong to different users.
+    Range,
+    /// Root only, because the user has no subordinate ids, or no way to use them.
+    Single,
+}
+
+/// First host id of the range that root uses when `/etc/subuid` gives root none.
+///
+/// It lies above systemd's container range (524288 to 1879048191) and below 2^31, where no
+/// distribution assigns users (`systemd.io/UIDS-GIDS`).
+pub const ROOT_RANGE_START: u32 = 0x7001_0000;
+
+/// Number of ids inside when a range is available.
+pub const RANGE_SIZE: u32 = 65536;
+
+/// A user namespace.
+#[derive(Debug)]
+pub struct UserNamespace {
+    fd: OwnedFd,
+    mapping: Mapping,
+    uids: Vec<IdRange>,
+    /// Why the mapping is not a range.
+    reason: Option<String>,
+}
+
+impl UserNamespace {
+    /// Makes the namespace that fits the current user: for root a range above all users; for an
+    /// ordinary user its subordinate ids, or its own id alone where it has none.
+    ///
+    /// # Errors
+    ///
+    /// When user namespaces are not allowed here. `probe` knows why.
+    pub fn for_current_user() -> Result<Self, SysError> {
+        let uid = rustix::process::geteuid().as_raw();
+        let gid = rustix::process::getegid().as_raw();
+        if uid == 0 {
+            let ranges = |file: &str| {
+                let start =
+                    subordinate_range(file, "root", 0).map_or(ROOT_RANGE_START, |(start, _)| start);
+                vec![IdRange {
+                    inside: 0,
+                    outside: start,
+                    count: RANGE_SIZE,
+                }]
+            };
+            return Self::create(
+                ranges("/etc/subuid"),
+                ranges("/etc/subgid"),
+                Mapping::Range,
+                None,
+            );
+        }
+        let reason = match user_ranges(uid, gid) {
+            Ok((uids, gids)) => match Self::create(uids, gids, Mapping::Range, None) {
+                Ok(namespace) => return Ok(namespace),
+                Err(error) => error.to_string(),
+            },
+            Err(reason) => reason,
+        };
+        let own = |outside| {
+            vec![IdRange {
+                inside: 0,
+                outside,
+                count: 1,
+            }]
+        };
+        Self::create(own(uid), own(gid), Mapping::Single, Some(reason))
+    }
+
+    fn create(
+        uids: Vec<IdRange>,
+        gids: Vec<IdRange>,
+        mapping: Mapping,
+        reason: Option<String>,
+    ) -> Result<Self, SysError> {
+        let holder = Holder::start()?;
+        let pid = holder.pid;
+        if rustix::process::geteuid().is_root() {
+            write_map(pid, "uid_map", &uids)?;
+            write_map(pid, "gid_map", &gids)?;
+        } else if mapping == Mapping::Single {
+            write_proc(pid, "setgroups", "deny")?;
+            write_map(pid, "uid_map", &uids)?;
+            write_map(pid, "gid_map", &gids)?;
+        } else {
+            run_mapper("newuidmap", pid, &uids)?;
+            run_mapper("newgidmap", pid, &gids)?;
+        }
+        let path = format!("/proc/{pid}/ns/user");
+        let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| SysError::new(format!("opening {path}"), errno))?;
+        Ok(Self {
+            fd,
+            mapping,
+            uids,
+            reason,
+        })
+    }
+
+    /// How many ids exist inside.
+    pub fn mapping(&self) -> Mapping {
+        self.mapping
+    }
+
+    /// Why only one id exists inside, where that is so.
+    pub fn single_reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// The host's user id that root inside is.
+    pub fn root_outside(&self) -> u32 {
+        self.uids.first().map_or(0, |range| range.outside)
+    }
+
+    /// Runs `work` as root of this namespace, and returns its result.
+    ///
+    /// The work runs in a process of its own that shares this process's memory and file
+    /// descriptors; the calling thread waits for it, whatever it costs. The working directory and
+    /// the file mode mask are the process's own. A panic of `work` goes on in the caller.
+    ///
+    /// `work` may do file system work and compute. It must not start threads or processes, and
+    /// must not wait for the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be made or cannot enter the namespace. `work` did not run then.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, SysError> {
+        let stack = Stack::new(WORK_STACK)?;
+        let mut job = Job {
+            namespace: self.fd.as_raw_fd(),
+            single: self.mapping == Mapping::Single,
+            work: Some(work),
+            outcome: Outcome::Died,
+        };
+        let entry = entry_of(&job);
+        let argument = &raw mut job;
+        let pid = with_signals_blocked(|| {
+            // SAFETY: needed because only a process without threads may enter a user namespace.
+            // Sound because CLONE_VFORK suspends this thread until the child has ended, so that
+            // the child's use of this thread's locals (`job`) and thread-local storage is as
+            // exclusive as if this thread ran; other threads go on and release whatever locks
+            // the child waits for; signals are blocked, so that no handler runs in the child;
+            // the child runs on a stack of its own and leaves through `_exit`.
+            unsafe {
+                libc::clone(
+                    entry,
+                    stack.top(),
+                    libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES,
+                    argument.cast(),
+                )
+            }
+        });
+        if pid < 0 {
+            return Err(SysError::last("starting work in a user namespace"));
+        }
+        wait_for(pid);
+        match job.outcome {
+            Outcome::Done(Ok(value)) => Ok(value),
+            Outcome::Done(Err(panic)) => resume_unwind(panic),
+            Outcome::Failed(doing, errno) => {
+                Err(SysError::new(doing, io::Error::from_raw_os_error(errno)))
+            }
+            Outcome::Died => Err(SysError::new(
+                "working in a user namespace",
+                io::Error::other("the process was killed"),
+            )),
+        }
+    }
+}
+
+impl AsFd for UserNamespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Reserved, not committed: deep recursion of a tree walk fits.
+const WORK_STACK: usize = 8 << 20;
+
+enum Outcome<T> {
+    /// The child ended without saying how.
+    Died,
+    Failed(&'static str, i32),
+    Done(std::thread::Result<T>),
+}
+
+struct Job<F, T> {
+    namespace: RawFd,
+    single: bool,
+    work: Option<F>,
+    outcome: Outcome<T>,
+}
+
+/// The entry point for a job of this type, which cannot be written down where it is used.
+fn entry_of<F: FnOnce() -> T, T>(_job: &Job<F, T>) -> extern "C" fn(*mut libc::c_void) -> i32 {
+    run_job::<F, T>
+}
+
+extern "C" fn run_job<F: FnOnce() -> T, T>(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `run` passes a pointer to its own `Job<F, T>` and is suspended while we run.
+    let job = unsafe { &mut *argument.cast::<Job<F, T>>() };
+    job.outcome = match enter(job.namespace, job.single) {
+        Err((doing, errno)) => Outcome::Failed(doing, errno),
+        Ok(()) => match job.work.take() {
+            Some(work) => Outcome::Done(catch_unwind(AssertUnwindSafe(work))),
+            None => Outcome::Died,
+        },
+    };
+    // SAFETY: leaves without running exit handlers, which belong to the parent.
+    unsafe { libc::_exit(0) }
+}
+
+/// Makes the calling process root of the namespace. Allocates nothing.
+pub(crate) fn enter(namespace: RawFd, single: bool) -> Result<(), (&'static str, i32)> {
+    // SAFETY (all calls): plain system calls without pointers, or with null for an empty list.
+    // They go past libc, whose wrappers would change the ids of the parent's threads too.
+    let check = |result: libc::c_long, doing| {
+        if result < 0 {
+            Err((
+                doing,
+                io::Error::last_os_error().raw_os_error().unwrap_or(0),
+            ))
+        } else {
+            Ok(())
+        }
+    };
+    // SAFETY: see above.
+    check(
+        unsafe { libc::syscall(libc::SYS_setns, namespace, libc::CLONE_NEWUSER) },
+        "entering the user namespace",
+    )?;
+    // SAFETY: see above.
+    check(
+        unsafe { libc::syscall(libc::SYS_setresgid, 0, 0, 0) },
+        "becoming the namespace's root group",
+    )?;
+    if !single {
+        // SAFETY: see above.
+        check(
+            unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) },
+            "dropping supplementary groups",
+        )?;
+    }
+    // SAFETY: see above.
+    check(
+        unsafe { libc::syscall(libc::SYS_setresuid, 0, 0, 0) },
+        "becoming the namespace's root",
+    )
+}
+
+/// Runs `clone` with all signals blocked, so that the child begins with none to handle.
+pub(crate) fn with_signals_blocked<T>(clone: impl FnOnce() -> T) -> T {
+    // SAFETY: `sigset_t` is plain data that sigfillset and pthread_sigmask fill in; both only
+    // touch the values passed to them and this thread's mask.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut old: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
+        let result = clone();
+        let errno = *libc::__errno_location();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut());
+        *libc::__errno_location() = errno;
+        result
+    }
+}
+
+/// Waits for a child that sends no SIGCHLD. Somebody else may have reaped it: that is fine.
+pub(crate) fn wait_for(pid: libc::pid_t) {
+    loop {
+        // SAFETY: a null status pointer is allowed; the pid is a child of ours.
+        let result = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
+        if result == pid || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
+        }
+    }
+}
+
+/// A child that stays in a fresh user namespace until it is let go.
+struct Holder {
+    pid: libc::pid_t,
+    release: Option<OwnedFd>,
+}
+
+impl Holder {
+    fn start() -> Result<Self, SysError> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|errno| SysError::new("making a pipe", errno))?;
+        let (read_raw, write_raw) = (read.as_raw_fd(), write.as_raw_fd());
+        let pid = with_signals_blocked(|| {
+            // SAFETY: needed to make a process in a new user namespace. Without CLONE_VM the
+            // child has a copy of the memory, as after fork; it only makes system calls.
+            unsafe {
+                let pid = libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER, 0, 0, 0, 0);
+                if pid == 0 {
+                    libc::syscall(libc::SYS_close, write_raw);
+                    let mut byte = 0u8;
+                    // Ends at the end of the pipe: when the parent lets go, or dies.
+                    libc::syscall(libc::SYS_read, read_raw, &raw mut byte, 1);
+                    libc::syscall(libc::SYS_exit_group, 0);
+                }
+                pid
+            }
+        });
+        if pid < 0 {
+            return Err(SysError::last("making a user namespace"));
+        }
+        Ok(Self {
+            pid: libc::pid_t::try_from(pid)
+                .map_err(|_| SysError::new("reading a process id", io::ErrorKind::InvalidData))?,
+            release: Some(write),
+        })
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.release.take());
+        wait_for(self.pid);
+    }
+}
+
+fn write_proc(pid: libc::pid_t, file: &str, text: &str) -> Result<(), SysError> {
+    let path = format!("/proc/{pid}/{file}");
+    fs::write(&path, text).map_err(|error| SysError::new(format!("writing {path}"), error))
+}
+
+fn write_map(pid: libc::pid_t, file: &str, ranges: &[IdRange]) -> Result<(), SysError> {
+    let lines: Vec<String> = ranges
+        .iter()
+        .map(|range| format!("{} {} {}", range.inside, range.outside, range.count))
+        .collect();
+    write_proc(pid, file, &lines.join("\n"))
+}
+
+fn run_mapper(program: &str, pid: libc::pid_t, ranges: &[IdRange]) -> Result<(), SysError> {
+    let mut command = Command::new(program);
+    command.arg(pid.to_string());
+    for range in ranges {
+        for number in [range.inside, range.outside, range.count] {
+            command.arg(number.to_string());
+        }
+    }
+    let output = command
+        .output()
+        .map_err(|error| SysError::new(format!("running {program} (package uidmap)"), error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(SysError::new(
+        format!("running {program}"),
+        io::Error::other(message),
+    ))
+}
+
+/// The maps of an ordinary user: itself as root, its subordinate ids above.
+fn user_ranges(uid: u32, gid: u32) -> Result<(Vec<IdRange>, Vec<IdRange>), String> {
+    let name = user_name(uid).unwrap_or_else(|| uid.to_string());
+    let ranges = |file: &str, own: u32| {
+        let (start, count) = subordinate_range(file, &name, uid)
+            .ok_or_else(|| format!("{file} has no range for user {name}"))?;
+        Ok(vec![
+            IdRange {
+                inside: 0,
+                outside: own,
+                count: 1,
+            },
+            IdRange {
+                inside: 1,
+                outside: start,
+                count: count.min(RANGE_SIZE - 1),
+            },
+        ])
+    };
+    let uids: Result<_, String> = ranges("/etc/subuid", uid);
+    Ok((uids?, ranges("/etc/subgid", gid)?))
+}
+
+fn user_name(uid: u32) -> Option<String> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// The largest range that the file gives to a user, named or by number: `subuid(5)`.
+fn subordinate_range(file: &str, name: &str, uid: u32) -> Option<(u32, u32)> {
+    let text = fs::read_to_string(file).ok()?;
+    let number = uid.to_string();
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.trim().split(':');
+            let owner = fields.next()?;
+            let start: u32 = fields.next()?.parse().ok()?;
+            let count: u32 = fields.next()?.parse().ok()?;
+            let fits = start.checked_add(count).is_some() && count > 0;
+            (fits && (owner == name || owner == number)).then_some((start, count))
+        })
+        .max_by_key(|(_, count)| *count)
+}
