@@ -1,2 +1,8 @@
-//! Under construction.
-fn main() {}
+//! The program; all of it is in the library beside this file.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hmvm::main()
+}

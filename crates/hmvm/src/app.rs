@@ -1,0 +1,145 @@
+//! From the process's start to its exit code.
+
+use std::ffi::OsString;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use hm_vm::ImageRegistry;
+use hm_vm::store::Store;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::cli::{Cli, Command};
+use crate::exit_codes;
+use crate::failure::{Problem, Report};
+use crate::input::environment::Environment;
+use crate::output::Ui;
+use crate::output::ui::{Talk, write_out};
+use crate::usage::Usage;
+
+/// Number of keys that the cache remembers before it forgets the least recently used one.
+const CACHE_CAPACITY: NonZeroU64 = NonZeroU64::new(1_000_000).expect("not zero");
+
+/// What every command works with. Nothing is opened before a command asks for it.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) ui: Ui,
+    pub(crate) environment: Environment,
+    store: Option<PathBuf>,
+}
+
+impl App {
+    /// Directory of the store.
+    pub(crate) fn store_root(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.environment.store_root(self.store.as_deref())?)
+    }
+
+    /// Opens the store; creates it when it is not there.
+    pub(crate) fn store(&self) -> anyhow::Result<Store> {
+        let root = self.store_root()?;
+        Store::open(&root).with_context(|| format!("cannot open the store {}", root.display()))
+    }
+
+    /// Opens the cache of a store.
+    pub(crate) fn registry(&self, store: &Store) -> anyhow::Result<ImageRegistry> {
+        let path = store.root().join("registry.db");
+        ImageRegistry::open(&path, CACHE_CAPACITY)
+            .with_context(|| format!("cannot open the cache {}", path.display()))
+    }
+}
+
+/// Runs the program on the arguments of the process.
+pub fn main() -> ExitCode {
+    ExitCode::from(run(std::env::args_os().collect()))
+}
+
+fn run(arguments: Vec<OsString>) -> u8 {
+    let environment = Environment::read();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return explain_usage(&error, &environment),
+    };
+    let talk = if cli.global.quiet {
+        Talk::Quiet
+    } else {
+        Talk::Normal
+    };
+    let app = App {
+        ui: Ui::new(talk, &environment),
+        environment,
+        store: cli.global.store,
+    };
+    let outcome = start_log(cli.global.verbose, &app)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| dispatch(&app, cli.command));
+    outcome.unwrap_or_else(|error| fail(&app.ui, &error))
+}
+
+fn dispatch(app: &App, command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Exec(exec) => return exec.run(app),
+        Command::Shell(shell) => return shell.run(app),
+        Command::Doctor(doctor) => return doctor.run(app),
+        Command::Explain(explain) => return explain.run(app),
+        Command::Snapshot(snapshot) => return snapshot.run(app),
+        Command::Image(image) => image.run(app)?,
+        Command::Cache(cache) => cache.run(app)?,
+        Command::Completions(completions) => completions.run(app)?,
+    }
+    Ok(exit_codes::SUCCESS)
+}
+
+/// Tells of a failure, and gives its exit code.
+pub(crate) fn fail(ui: &Ui, error: &anyhow::Error) -> u8 {
+    let report = Report::of(error);
+    if let Some(message) = &report.message {
+        ui.error(message, report.hint.as_deref());
+    }
+    tracing::debug!("{error:?}");
+    report.code
+}
+
+fn explain_usage(error: &clap::Error, environment: &Environment) -> u8 {
+    let ui = Ui::new(Talk::Normal, environment);
+    let usage = Usage::of(error, ui.out_style().is_coloured());
+    match &usage {
+        Usage::Asked(text) => {
+            if let Err(error) = write_out(|out| write!(out, "{text}")) {
+                return fail(&ui, &error);
+            }
+        }
+        Usage::Nothing(text) => ui.say(text.trim_end()),
+        Usage::Wrong { message, hint } => ui.error(message, Some(hint)),
+    }
+    usage.code()
+}
+
+/// Sends what the libraries trace to standard error: warnings, or more when asked.
+fn start_log(verbose: u8, app: &App) -> Result<(), Problem> {
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(app.ui.err_style().is_coloured())
+        .with_target(false);
+    if let Some(filter) = &app.environment.log {
+        let filter = EnvFilter::try_new(filter).map_err(|error| {
+            Problem::new(format!("HMVM_LOG={filter:?}: {error}"))
+                .hint("write a level, or names with levels: hm_vm=debug,hm_vm_store=trace")
+        })?;
+        log.with_env_filter(filter).init();
+        return Ok(());
+    }
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    if verbose == 0 {
+        log.without_time().with_max_level(level).init();
+    } else {
+        log.with_max_level(level).init();
+    }
+    Ok(())
+}

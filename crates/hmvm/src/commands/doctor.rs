@@ -1,0 +1,128 @@
+use anyhow::Context as _;
+use clap::Args;
+use hm_vm::sandbox::{Check, State, doctor};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::exit_codes;
+use crate::failure::Report;
+use crate::output::sanitize::sanitize;
+use crate::output::{Style, human, json};
+
+/// Tell what this machine can do, what it lacks and how to get it, and what is left over
+///
+/// Exits with 0 when VMs can run here and nothing is left over, with 1 otherwise.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  hmvm doctor")]
+pub(crate) struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Doctor {
+    pub(crate) fn run(&self, app: &App) -> anyhow::Result<u8> {
+        let checks = doctor();
+        // A store that cannot be opened is a finding, not an end of the examination.
+        let leftovers = leftovers(app);
+        let healthy = leftovers.as_ref().is_ok_and(Vec::is_empty);
+        let usable = checks.iter().all(|check| check.state != State::Missing);
+        if self.json {
+            let document = json!({
+                "usable": usable,
+                "checks": checks.iter().map(check_json).collect::<Vec<Value>>(),
+                "leftovers": leftovers.as_ref().map_or_else(|_| Value::Null, |list| json!(list)),
+                "store_error": leftovers.as_ref().err().map(|error| Report::of(error).message),
+            });
+            json::document(&document)?;
+        } else {
+            let style = app.ui.out_style();
+            for check in &checks {
+                print_check(app, check, style)?;
+            }
+            print_leftovers(app, &leftovers, style)?;
+        }
+        Ok(if usable && healthy {
+            exit_codes::SUCCESS
+        } else {
+            exit_codes::NEGATIVE
+        })
+    }
+}
+
+/// What is left over in the store, each in words. A store that does not exist has nothing.
+fn leftovers(app: &App) -> anyhow::Result<Vec<String>> {
+    let root = app.store_root()?;
+    if !root
+        .try_exists()
+        .with_context(|| format!("looking for {}", root.display()))?
+    {
+        return Ok(Vec::new());
+    }
+    let found = app.store()?.leftovers()?;
+    Ok(found.iter().map(ToString::to_string).collect())
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Ok => "ok",
+        State::Weak => "weak",
+        State::Missing => "missing",
+    }
+}
+
+fn check_json(check: &Check) -> Value {
+    json!({
+        "name": check.name,
+        "state": word(check.state),
+        "detail": check.detail,
+        "fix": check.fix,
+    })
+}
+
+fn print_check(app: &App, check: &Check, style: Style) -> anyhow::Result<()> {
+    let state = format!("{:<8}", word(check.state));
+    let state = match check.state {
+        State::Ok => style.green(&state),
+        State::Weak => style.yellow(&state),
+        State::Missing => style.red(&state),
+    };
+    let detail = sanitize(&check.detail);
+    app.ui
+        .data(format_args!("{state} {:<22} {detail}", check.name))?;
+    if let Some(fix) = &check.fix {
+        app.ui
+            .data(format_args!("{:31} fix: {}", "", sanitize(fix)))?;
+    }
+    Ok(())
+}
+
+fn print_leftovers(
+    app: &App,
+    leftovers: &anyhow::Result<Vec<String>>,
+    style: Style,
+) -> anyhow::Result<()> {
+    let name = "store";
+    match leftovers {
+        Ok(list) if list.is_empty() => {
+            let state = style.green("ok      ");
+            app.ui
+                .data(format_args!("{state} {name:<22} nothing is left over"))
+        }
+        Ok(list) => {
+            let state = style.yellow("weak    ");
+            let count = human::plural(list.len() as u64, "thing is|things are");
+            app.ui
+                .data(format_args!("{state} {name:<22} {count} left over"))?;
+            list.iter().try_for_each(|leftover| {
+                app.ui
+                    .data(format_args!("{:31} {}", "", sanitize(leftover)))
+            })
+        }
+        Err(error) => {
+            let state = style.red("missing ");
+            let message = Report::of(error).message.unwrap_or_default();
+            app.ui.data(format_args!("{state} {name:<22} {message}"))
+        }
+    }
+}

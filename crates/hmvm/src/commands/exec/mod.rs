@@ -1,0 +1,209 @@
+//! `hmvm exec`: options and outcome. The files beside this one write the output and the events.
+
+mod closing;
+mod events;
+mod gate;
+mod sinks;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use hm_vm::{
+    Action, CachingPolicy, Cancellation, ExecuteOptions, ExecutionResult, HmVm, KeyComponents,
+    OutputSink,
+};
+
+use crate::app::App;
+use crate::failure::{OutputClosed, Report};
+use crate::input::parse_duration;
+use crate::input::quote;
+use crate::input::values::{CacheMode, parse_cache_mode};
+use crate::machine::{ContentArgs, LimitArgs, SourceArgs};
+use crate::signals;
+
+use events::{JsonEvents, PlainEvents};
+use gate::Gate;
+use sinks::{JsonOutput, RawOutput};
+
+/// Run a command in a VM of its own, keep the VM's state, and skip the command the next time
+///
+/// The command's output goes to standard output and standard error as it comes, and its exit code
+/// is passed through (124: timeout, 125: hmvm failed, 130: cancelled). Nothing that the command
+/// started is alive afterwards. When it succeeds, a snapshot keeps the files as it left them:
+/// `--from` forks from it.
+///
+/// Several arguments behind -- are a program and its arguments, which it gets exactly as they are.
+/// A single argument is a line for the VM's shell.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  hmvm exec -- uname -a
+  hmvm exec --inject . --timeout 10m -- 'make && make test'
+  hmvm exec --from 3f2a81 --network outbound -- curl -fsS https://example.org
+  hmvm exec --json --cache off -e RUST_LOG -e CI=1 -- cargo test")]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    content: ContentArgs,
+    /// End the command after this time, such as 90s or 5m
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+    /// Time between SIGTERM and SIGKILL when the command is cancelled or timed out
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    grace: Duration,
+    /// Skip the command when it ran before: under the key that derives from image, files,
+    /// command and environment (auto), never (off), or under a key of your own
+    #[arg(long, value_name = "auto|off|KEY", default_value = "auto", value_parser = parse_cache_mode)]
+    cache: CacheMode,
+    /// Keep the VM's state when the command fails, and tell its id
+    #[arg(long)]
+    keep_failed: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Print one event a line, output lines included
+    #[arg(long)]
+    json: bool,
+    /// The command
+    #[arg(value_name = "CMD", required = true, last = true)]
+    command: Vec<OsString>,
+}
+
+impl Exec {
+    pub(crate) fn run(&self, app: &App) -> anyhow::Result<u8> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start")?;
+        let code = runtime.block_on(self.execute(app));
+        // A thread of the backend that still waits for something must not hold the program.
+        runtime.shutdown_background();
+        code
+    }
+
+    async fn execute(&self, app: &App) -> anyhow::Result<u8> {
+        let cancel = Cancellation::new();
+        let gate = Arc::new(Gate::new(cancel.clone(), self.timeout));
+        let outcome = self.attempt(app, &cancel, &gate).await;
+        if gate.is_closed() {
+            return Err(OutputClosed.into());
+        }
+        if let Some(error) = gate.take_error() {
+            return Err(anyhow::Error::new(error).context("cannot write the command's output"));
+        }
+        match outcome {
+            Ok(result) => Ok(self.finish(app, &gate, &result)),
+            Err(error) => {
+                if self.json {
+                    events::failed(&gate, &Report::of(&error));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        app: &App,
+        cancel: &Cancellation,
+        gate: &Arc<Gate>,
+    ) -> anyhow::Result<Done> {
+        let cmd = quote::command_line(&self.command)?;
+        let (env, inject) = (self.content.env()?, self.content.inject()?);
+        signals::watch(cancel, self.grace, &app.ui).context("cannot wait for signals")?;
+        let (store, engine) = self.limits.engine(app)?;
+        let action = Action {
+            source: self.source.resolve(&store)?,
+            cmd,
+            env,
+            working_dir: self.content.working_dir(),
+            timeout: self.timeout,
+            inject,
+        };
+        let (policy, components) = self.policy(app, gate, &engine, &action).await?;
+        let key = match &policy {
+            CachingPolicy::Cache { key } => Some(key.clone()),
+            CachingPolicy::None => None,
+        };
+        let options = ExecuteOptions {
+            cancel: Some(cancel.clone()),
+            grace: self.grace,
+            keep_failed: self.keep_failed,
+            events: Some(if self.json {
+                Arc::new(JsonEvents::new(gate.clone()))
+            } else {
+                Arc::new(PlainEvents::new(gate.clone(), app.ui.clone()))
+            }),
+            components,
+            ..ExecuteOptions::default()
+        };
+        let sink: Box<dyn OutputSink> = if self.json {
+            Box::new(JsonOutput::new(gate.clone()))
+        } else {
+            Box::new(RawOutput::new(gate.clone()))
+        };
+        for notice in engine.backend().notices() {
+            self.notice(app, gate, &notice);
+        }
+        let result = engine
+            .execute_with(action, policy, sink.as_ref(), options)
+            .await?;
+        Ok(Done { result, key })
+    }
+
+    /// Decides under which key the command is cached.
+    async fn policy(
+        &self,
+        app: &App,
+        gate: &Gate,
+        engine: &HmVm,
+        action: &Action,
+    ) -> anyhow::Result<(CachingPolicy, Option<KeyComponents>)> {
+        match &self.cache {
+            CacheMode::Off => Ok((CachingPolicy::None, None)),
+            CacheMode::Key(key) => Ok((CachingPolicy::Cache { key: key.clone() }, None)),
+            CacheMode::Auto => {
+                let Some(components) = engine.derive_key(action).await? else {
+                    let backend = engine.backend().name().to_owned();
+                    let text = format!(
+                        "not cached: the {backend} backend cannot tell what the content of its source is"
+                    );
+                    self.notice(app, gate, &text);
+                    return Ok((CachingPolicy::None, None));
+                };
+                let key = components.key().into();
+                Ok((CachingPolicy::Cache { key }, Some(components)))
+            }
+        }
+    }
+
+    fn notice(&self, app: &App, gate: &Gate, text: &str) {
+        if self.json {
+            events::notice(gate, text);
+        } else {
+            app.ui.notice(text);
+        }
+    }
+
+    /// Tells the outcome, and gives the exit code.
+    fn finish(&self, app: &App, gate: &Gate, done: &Done) -> u8 {
+        if self.json {
+            events::result(gate, done);
+        } else {
+            gate.end_line();
+            app.ui.say(closing::line(&done.result, app.ui.err_style()));
+        }
+        // The contract says 0 to 255; anything else would be our failure, not a success.
+        u8::try_from(done.result.exit_code).unwrap_or(crate::exit_codes::FAILED)
+    }
+}
+
+/// An execution that came to its end.
+#[derive(Debug)]
+struct Done {
+    result: ExecutionResult,
+    key: Option<String>,
+}

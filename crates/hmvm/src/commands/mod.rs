@@ -1,0 +1,10 @@
+//! One file a command: its options, and a function that carries it out.
+
+pub(crate) mod cache;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod explain;
+pub(crate) mod image;
+pub(crate) mod shell;
+pub(crate) mod snapshot;

@@ -1,0 +1,53 @@
+use clap::Args;
+
+use crate::app::App;
+use crate::names::{self, GuestPath, parse_guest_path};
+use crate::output::ui::write_out;
+
+/// Print a file of a snapshot
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  hmvm snapshot cat 3f2a81:/etc/os-release")]
+pub(super) struct Cat {
+    /// The file
+    #[arg(value_name = "SNAPSHOT:/PATH", value_parser = parse_guest_path)]
+    file: GuestPath,
+}
+
+impl Cat {
+    pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
+        let store = app.store()?;
+        let id = names::snapshot(&store, &self.file.snapshot)?;
+        let view = store.view(&id)?;
+        // The store's error is the one to tell; a reader who went away is told apart from it.
+        let mut copied = Ok(());
+        write_out(|out| {
+            let mut noted = Noted { out, error: None };
+            copied = view
+                .copy_file_to(self.file.path.as_ref(), &mut noted)
+                .map(|_bytes| ());
+            noted.error.map_or(Ok(()), Err)
+        })?;
+        Ok(copied?)
+    }
+}
+
+/// A writer that keeps its own failure.
+struct Noted<'a> {
+    out: &'a mut dyn std::io::Write,
+    error: Option<std::io::Error>,
+}
+
+impl std::io::Write for Noted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.out.write(bytes).inspect_err(|error| {
+            let copy = error
+                .raw_os_error()
+                .map_or_else(|| error.kind().into(), std::io::Error::from_raw_os_error);
+            self.error = Some(copy);
+        })
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,84 @@
+use std::os::unix::ffi::OsStrExt as _;
+
+use clap::Args;
+use hm_vm::store::{Change, ChangeKind};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::exit_codes;
+use crate::names;
+use crate::output::sanitize::sanitize_path;
+use crate::output::{Style, json};
+
+/// List the paths that were added (A), changed (C) or deleted (D) from one snapshot to another
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  hmvm snapshot diff 3f2a81 9c01de
+  C /src/main.c
+  A /src/main.o")]
+pub(super) struct Diff {
+    /// The snapshot to compare from
+    #[arg(value_name = "A")]
+    old: String,
+    /// The snapshot to compare to
+    #[arg(value_name = "B")]
+    new: String,
+    /// Exit with code 1 when they differ
+    #[arg(long)]
+    exit_code: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Diff {
+    pub(super) fn run(&self, app: &App) -> anyhow::Result<u8> {
+        let store = app.store()?;
+        let old = names::snapshot(&store, &self.old)?;
+        let new = names::snapshot(&store, &self.new)?;
+        let mut changes = store.diff(&old, &new)?;
+        changes.sort_by(|a, b| a.path.cmp(&b.path));
+        if self.json {
+            let list: Vec<Value> = changes.iter().map(to_json).collect();
+            json::document(&list)?;
+        } else {
+            let style = app.ui.out_style();
+            let mut text = String::new();
+            for change in &changes {
+                let path = sanitize_path(&change.path);
+                text.push_str(&format!("{} {path}\n", letter(change.kind, style)));
+            }
+            app.ui.print(text)?;
+        }
+        Ok(if self.exit_code && !changes.is_empty() {
+            exit_codes::NEGATIVE
+        } else {
+            exit_codes::SUCCESS
+        })
+    }
+}
+
+fn letter(kind: ChangeKind, style: Style) -> String {
+    match kind {
+        ChangeKind::Added => style.green("A"),
+        ChangeKind::Changed => style.yellow("C"),
+        ChangeKind::Deleted => style.red("D"),
+    }
+}
+
+/// A path that is not UTF-8 is given a second time, in hexadecimal bytes.
+fn to_json(change: &Change) -> Value {
+    let kind = match change.kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Changed => "changed",
+        ChangeKind::Deleted => "deleted",
+    };
+    let mut value = json!({ "kind": kind, "path": change.path.to_string_lossy() });
+    if change.path.to_str().is_none() {
+        let bytes = change.path.as_os_str().as_bytes();
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        value["path_hex"] = digits.into();
+    }
+    value
+}

@@ -1,0 +1,196 @@
+//! From any error to one line, a hint and an exit code. No other file decides these.
+
+use std::io;
+
+use hm_vm::{Error, Limit};
+
+use crate::exit_codes;
+use crate::output::sanitize::sanitize;
+
+/// Something that the user can put right: said in one line, with a hint where there is one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Problem {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a hint.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// Adds what the user can do.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Nobody reads standard output any more. Ends the program quietly.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("standard output was closed")]
+pub(crate) struct OutputClosed;
+
+/// What is told about a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// One line without control characters. `None` where the program ends without a word.
+    pub(crate) message: Option<String>,
+    /// What the user can do.
+    pub(crate) hint: Option<String>,
+    /// Exit code of the program.
+    pub(crate) code: u8,
+}
+
+impl Report {
+    /// Decides what is told about `error`.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        if find::<OutputClosed>(error).is_some() {
+            return Self {
+                message: None,
+                hint: None,
+                code: exit_codes::OUTPUT_CLOSED,
+            };
+        }
+        let contract = contract(error);
+        let hint = match (find::<Problem>(error), &contract) {
+            (Some(problem), _) => problem.hint.clone(),
+            (None, Some(contract)) => hint(contract),
+            (None, None) => io_hint(error),
+        };
+        Self {
+            message: Some(one_line(error)),
+            hint: hint.map(|hint| sanitize(&hint).into_owned()),
+            code: contract.as_ref().map_or(exit_codes::FAILED, code),
+        }
+    }
+}
+
+/// The error of the contract that `error` carries, if any.
+pub(crate) fn contract(error: &anyhow::Error) -> Option<Error> {
+    find::<Error>(error).cloned().or_else(|| {
+        find::<hm_vm::store::StoreError>(error).and_then(hm_vm::store::StoreError::contract)
+    })
+}
+
+fn find<E: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> Option<&E> {
+    error
+        .downcast_ref::<E>()
+        .or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<E>()))
+}
+
+/// All causes in one line. A cause that the line before it already tells is not told twice.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if line.contains(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&text);
+    }
+    sanitize(line.trim_end()).into_owned()
+}
+
+fn code(error: &Error) -> u8 {
+    match error {
+        Error::TimedOut { .. } => exit_codes::TIMED_OUT,
+        Error::Cancelled { .. } => exit_codes::CANCELLED,
+        _ => exit_codes::FAILED,
+    }
+}
+
+fn hint(error: &Error) -> Option<String> {
+    let text = match error {
+        Error::TimedOut { .. } => "give it more time: --timeout TIME".into(),
+        Error::ImageNotFound { .. } => {
+            "hmvm image ls lists the images, hmvm image import PATH NAME makes one".into()
+        }
+        Error::SnapshotNotFound { .. } => "hmvm snapshot ls lists the snapshots".into(),
+        Error::LimitExceeded { limit, .. } => format!("give it more: --{}", option(*limit)?),
+        Error::LimitNotEnforceable { limit, .. } => format!(
+            "leave out --{}, or see hmvm doctor for what this machine lacks",
+            option(*limit)?
+        ),
+        Error::ProtectionUnavailable { protection, .. } => format!(
+            "--allow-weaker {protection} goes on without it; hmvm doctor says how to get it"
+        ),
+        Error::BackendUnavailable { .. } => {
+            "hmvm doctor says what this machine lacks, and how to get it".into()
+        }
+        Error::NoSpace { .. } => {
+            "hmvm cache gc frees what is not in use; hmvm cache stats says what uses the space"
+                .into()
+        }
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// Name of the option that sets a limit.
+fn option(limit: Limit) -> Option<&'static str> {
+    Limit::ALL.contains(&limit).then(|| limit.name())
+}
+
+fn io_hint(error: &anyhow::Error) -> Option<String> {
+    match find::<io::Error>(error)?.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("the disk or your quota is full; hmvm cache gc frees what is not in use".into())
+        }
+        io::ErrorKind::PermissionDenied => {
+            Some("another place for the store is given by --store DIR".into())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+    use hm_vm::CancelCause;
+    use std::time::Duration;
+
+    #[test]
+    fn codes_follow_the_contract() {
+        let code = |error: Error| Report::of(&error.into()).code;
+        let limit = Duration::from_secs(1);
+        assert_eq!(code(Error::TimedOut { limit }), 124);
+        assert_eq!(
+            code(Error::Cancelled {
+                cause: CancelCause::User
+            }),
+            130
+        );
+        assert_eq!(code(Error::VmLost { reason: "x".into() }), 125);
+        assert_eq!(Report::of(&OutputClosed.into()).code, 141);
+    }
+
+    #[test]
+    fn an_error_is_found_under_its_context_and_told_once() {
+        let error = anyhow::Error::new(Error::NoSpace {
+            doing: "writing\u{1b}[2J layer 3".into(),
+        })
+        .context("cannot keep the state");
+        let report = Report::of(&error);
+        assert_eq!(
+            report.message.as_deref(),
+            Some("cannot keep the state: no space left while writing\\u{1b}[2J layer 3")
+        );
+        assert!(report.hint.is_some_and(|hint| hint.contains("cache gc")));
+
+        let twice = Err::<(), _>(io::Error::other("broken")).context("reading a: broken");
+        assert_eq!(
+            Report::of(&twice.unwrap_err()).message.as_deref(),
+            Some("reading a: broken")
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! From text that a person typed to checked values.
+
+pub(crate) mod environment;
+pub(crate) mod quote;
+pub(crate) mod values;
+
+pub(crate) use values::parse_duration;

@@ -1,0 +1,162 @@
+//! The options that `exec` and `shell` share: what the VM starts from, and what it may do.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::{Args, ValueEnum};
+use hm_vm::sandbox::{SandboxBackend, SandboxOptions};
+use hm_vm::store::Store;
+use hm_vm::{HmVm, ImageSource, NetworkPolicy, Protection, VmBackend, VmConfig};
+
+use crate::app::App;
+use crate::failure::Problem;
+use crate::input::environment;
+use crate::input::values::{self, EnvArgument};
+use crate::names;
+use crate::output::sanitize::sanitize_path;
+
+/// What the VM starts from.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SourceArgs {
+    /// Start from this image: `host` is this machine's own root file system, read-only, without
+    /// home directories [default: host]
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// Fork from this snapshot; its id may be abbreviated
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "image")]
+    from: Option<String>,
+}
+
+impl SourceArgs {
+    /// The source with its whole id.
+    pub(crate) fn resolve(&self, store: &Store) -> anyhow::Result<ImageSource> {
+        if let Some(prefix) = &self.from {
+            return names::snapshot(store, prefix).map(ImageSource::Snapshot);
+        }
+        let image = self.image.as_deref().unwrap_or("host");
+        Ok(ImageSource::Image(image.to_owned()))
+    }
+}
+
+/// What goes into the VM.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ContentArgs {
+    /// Copy the contents of this directory into the working directory first; .gitignore and
+    /// .hmvmignore are honoured
+    #[arg(long, value_name = "DIR")]
+    inject: Option<PathBuf>,
+    /// Directory of the VM in which the command runs [default: /src with --inject, else /]
+    #[arg(long, value_name = "PATH", value_parser = values::parse_guest_path)]
+    workdir: Option<String>,
+    /// Set a variable for the command; without a value, take over the one it has here
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = values::parse_env)]
+    env: Vec<EnvArgument>,
+}
+
+impl ContentArgs {
+    /// The working directory.
+    pub(crate) fn working_dir(&self) -> String {
+        let usual = if self.inject.is_some() { "/src" } else { "/" };
+        self.workdir.clone().unwrap_or_else(|| usual.to_owned())
+    }
+
+    /// The declared environment.
+    pub(crate) fn env(&self) -> Result<Vec<(String, String)>, Problem> {
+        environment::declared(&self.env)
+    }
+
+    /// The directory to inject, absolute.
+    pub(crate) fn inject(&self) -> Result<Option<PathBuf>, Problem> {
+        self.inject.as_deref().map(host_directory).transpose()
+    }
+}
+
+fn host_directory(path: &Path) -> Result<PathBuf, Problem> {
+    let problem = |what: &str| Problem::new(format!("--inject {}: {what}", sanitize_path(path)));
+    let absolute = std::path::absolute(path).map_err(|error| problem(&error.to_string()))?;
+    match std::fs::metadata(&absolute) {
+        Ok(found) if found.is_dir() => Ok(absolute),
+        Ok(_) => Err(problem("not a directory")
+            .hint("give the directory whose contents the command needs: --inject .")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(problem("no such directory")
+                .hint("give the directory whose contents the command needs: --inject ."))
+        }
+        Err(error) => Err(problem(&error.to_string())),
+    }
+}
+
+/// What the VM may use and reach.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits and protections")]
+pub(crate) struct LimitArgs {
+    /// Whole processors that it may keep busy
+    #[arg(long, value_name = "N", value_parser = values::parse_count)]
+    cpus: Option<u32>,
+    /// Memory of all its processes together, such as 512MiB or 2GiB
+    #[arg(long, value_name = "SIZE", value_parser = values::parse_mebibytes)]
+    memory: Option<u64>,
+    /// What it may write to its disk, in whole GiB, such as 1GiB
+    #[arg(long, value_name = "SIZE", value_parser = values::parse_gibibytes)]
+    disk: Option<u64>,
+    /// Processes and threads that may be alive at once
+    #[arg(long, value_name = "N", value_parser = values::parse_count)]
+    pids: Option<u32>,
+    /// What it may reach: nothing, the outside through address translation, or all that this
+    /// machine reaches
+    #[arg(long, value_name = "POLICY", default_value = "none", value_parser = network_parser())]
+    network: NetworkPolicy,
+    /// Go on where this machine cannot give a protection; may be given several times
+    #[arg(long, value_name = "PROTECTION", value_parser = protection_parser())]
+    allow_weaker: Vec<Protection>,
+    /// What isolates the VM
+    #[arg(long, value_enum, value_name = "BACKEND", default_value_t = BackendChoice::Auto)]
+    backend: BackendChoice,
+}
+
+/// Value of `--backend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendChoice {
+    /// The best one that works here
+    Auto,
+    /// Linux namespaces and overlayfs
+    Sandbox,
+}
+
+fn network_parser() -> impl clap::builder::TypedValueParser<Value = NetworkPolicy> {
+    PossibleValuesParser::new(NetworkPolicy::ALL.map(NetworkPolicy::name))
+        .try_map(|name| name.parse::<NetworkPolicy>())
+}
+
+fn protection_parser() -> impl clap::builder::TypedValueParser<Value = Protection> {
+    PossibleValuesParser::new(Protection::ALL.map(Protection::name))
+        .try_map(|name| name.parse::<Protection>())
+}
+
+impl LimitArgs {
+    /// As the engine takes it.
+    pub(crate) fn config(&self) -> VmConfig {
+        VmConfig {
+            cpus: self.cpus,
+            memory_mib: self.memory,
+            disk_size_gb: self.disk,
+            pids: self.pids,
+            network: self.network,
+            allow_weaker: self.allow_weaker.clone(),
+        }
+    }
+
+    /// Opens the store and the engine on the chosen backend.
+    pub(crate) fn engine(&self, app: &App) -> anyhow::Result<(Store, HmVm)> {
+        let store = app.store()?;
+        let registry = app.registry(&store)?;
+        let backend: Arc<dyn VmBackend> = match self.backend {
+            BackendChoice::Auto | BackendChoice::Sandbox => Arc::new(SandboxBackend::open(
+                store.clone(),
+                SandboxOptions::default(),
+            )?),
+        };
+        Ok((store, HmVm::new(backend, registry, self.config())))
+    }
+}

@@ -1,0 +1,10 @@
+//! From values to text that a person or a program reads.
+
+pub(crate) mod human;
+pub(crate) mod json;
+pub(crate) mod sanitize;
+pub(crate) mod table;
+pub(crate) mod ui;
+
+pub(crate) use table::Table;
+pub(crate) use ui::{Style, Ui};

@@ -1,0 +1,159 @@
+//! The one door to standard output and standard error.
+
+use std::fmt::{self, Display};
+use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::failure::OutputClosed;
+use crate::input::environment::Environment;
+
+/// How much the program says of itself, on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Talk {
+    /// Errors alone.
+    Quiet,
+    /// Closing lines, notices and hints.
+    #[default]
+    Normal,
+}
+
+/// Colours, or their absence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Style {
+    coloured: bool,
+}
+
+impl Style {
+    /// No colours.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self { coloured: false }
+    }
+
+    /// Whether there are colours.
+    pub(crate) fn is_coloured(self) -> bool {
+        self.coloured
+    }
+
+    /// Strong text.
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// Text that matters less.
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    /// Something wrong.
+    pub(crate) fn red(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
+    /// Something right.
+    pub(crate) fn green(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// Something to look at.
+    pub(crate) fn yellow(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.coloured {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// Prints: data to standard output, talk to standard error.
+#[derive(Clone, Debug)]
+pub(crate) struct Ui {
+    talk: Talk,
+    out: Style,
+    err: Style,
+}
+
+impl Ui {
+    /// Colours only on a terminal that knows them, and not under `NO_COLOR`.
+    pub(crate) fn new(talk: Talk, environment: &Environment) -> Self {
+        let wanted = !environment.no_color && environment.term.as_deref() != Some("dumb");
+        let style = |terminal: bool| Style {
+            coloured: wanted && terminal,
+        };
+        Self {
+            talk,
+            out: style(io::stdout().is_terminal()),
+            err: style(io::stderr().is_terminal()),
+        }
+    }
+
+    /// Colours of standard output.
+    pub(crate) fn out_style(&self) -> Style {
+        self.out
+    }
+
+    /// Colours of standard error.
+    pub(crate) fn err_style(&self) -> Style {
+        self.err
+    }
+
+    /// Writes a line of data.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputClosed`] when nobody reads any more, or another failure to write.
+    pub(crate) fn data(&self, line: impl Display) -> anyhow::Result<()> {
+        self.print(format_args!("{line}\n"))
+    }
+
+    /// Writes data as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`data`](Self::data).
+    pub(crate) fn print(&self, text: impl Display) -> anyhow::Result<()> {
+        write_out(|out| write!(out, "{text}"))
+    }
+
+    /// Tells something that is not data; not when quiet. That it cannot be shown is no failure.
+    pub(crate) fn say(&self, text: impl Display) {
+        if self.talk >= Talk::Normal {
+            self.talk_line(format_args!("{text}"));
+        }
+    }
+
+    /// Tells something that the user should know although the work goes on.
+    pub(crate) fn notice(&self, text: &str) {
+        self.say(format_args!("{} {text}", self.err.yellow("note:")));
+    }
+
+    /// Tells of a failure, quiet or not.
+    pub(crate) fn error(&self, message: &str, hint: Option<&str>) {
+        self.talk_line(format_args!("{} {message}", self.err.red("error:")));
+        if let Some(hint) = hint {
+            self.talk_line(format_args!("{} {hint}", self.err.green("hint:")));
+        }
+    }
+
+    fn talk_line(&self, text: fmt::Arguments<'_>) {
+        // One write call a line, so that lines of several processes do not mix.
+        let line = format!("{text}\n");
+        let _unseen = io::stderr().lock().write_all(line.as_bytes());
+    }
+}
+
+/// Runs a write to standard output and flushes it.
+pub(crate) fn write_out(
+    write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    write(&mut out)
+        .and_then(|()| out.flush())
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => OutputClosed.into(),
+            _ => anyhow::Error::new(error).context("cannot write to standard output"),
+        })
+}

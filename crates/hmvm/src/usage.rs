@@ -1,0 +1,86 @@
+//! Wrong options, told like any other failure: one line and a hint.
+
+use clap::error::ErrorKind;
+
+use crate::exit_codes;
+use crate::output::sanitize::sanitize;
+
+/// What is to be done when the options could not be parsed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Usage {
+    /// Help or the version was asked for: text for standard output.
+    Asked(String),
+    /// No command was given: help for standard error.
+    Nothing(String),
+    /// The options are wrong.
+    Wrong {
+        /// What is wrong, in one line.
+        message: String,
+        /// What to write instead.
+        hint: String,
+    },
+}
+
+impl Usage {
+    /// Reads clap's error. `coloured` is about help texts.
+    pub(crate) fn of(error: &clap::Error, coloured: bool) -> Self {
+        let rendered = error.render();
+        let text = if coloured {
+            rendered.ansi().to_string()
+        } else {
+            rendered.to_string()
+        };
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Asked(text),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Self::Nothing(text),
+            _ => Self::wrong(&rendered.to_string()),
+        }
+    }
+
+    /// Exit code of the program.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Asked(_) => exit_codes::SUCCESS,
+            Self::Nothing(_) | Self::Wrong { .. } => exit_codes::FAILED,
+        }
+    }
+
+    /// clap writes the problem as a first paragraph, then tips, the usage and a pointer to help.
+    /// Our own parsers add a line `hint: …` to theirs.
+    fn wrong(rendered: &str) -> Self {
+        let mut message = Vec::new();
+        let mut hint = None;
+        let mut in_problem = true;
+        for line in rendered.lines().map(str::trim) {
+            if let Some(text) = line.strip_prefix("hint: ") {
+                hint = Some(text.to_owned());
+                in_problem = false;
+            } else if let Some(text) = line.strip_prefix("tip: ") {
+                hint = hint.or_else(|| Some(text.to_owned()));
+                in_problem = false;
+            } else if line.is_empty() || line.starts_with("Usage:") {
+                in_problem = false;
+            } else if in_problem {
+                message.push(line.strip_prefix("error: ").unwrap_or(line));
+            }
+        }
+        let usage = rendered
+            .lines()
+            .find_map(|line| line.strip_prefix("Usage: "));
+        let hint = hint.unwrap_or_else(|| help_of(usage));
+        Self::Wrong {
+            message: sanitize(&message.join(" ")).into_owned(),
+            hint: sanitize(&hint).into_owned(),
+        }
+    }
+}
+
+/// Points to the help of the command that a usage line is about.
+fn help_of(usage: Option<&str>) -> String {
+    let command: Vec<&str> = usage
+        .unwrap_or("hmvm")
+        .split_whitespace()
+        .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()))
+        .collect();
+    format!("{} --help shows what it takes", command.join(" "))
+}
