@@ -1,0 +1,201 @@
+//! The schema, as an ordered list of steps. Steps are only ever added.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::error::StoreError;
+
+/// "hmvS": this file is a store's database.
+pub(crate) const APPLICATION_ID: i32 = 0x686d_7653;
+
+/// `MIGRATIONS[n]` leads from version n to version n + 1.
+const MIGRATIONS: &[&str] = &[VERSION_1];
+
+const VERSION_1: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE sessions (id INTEGER PRIMARY KEY AUTOINCREMENT, pid INTEGER NOT NULL);
+
+-- One immutable tree. state: 0 pending (a number reserved by its session; the tree may not be
+-- there), 1 present, 2 doomed (on the way out, by its session).
+CREATE TABLE layers (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    state INTEGER NOT NULL,
+    session INTEGER,
+    kind INTEGER NOT NULL,          -- 0 commit, 1 image, 2 inject, 3 merged
+    level INTEGER NOT NULL,         -- 0, or one more than the layers merged into it
+    merged TEXT,                    -- the layers merged into it, by number
+    bytes INTEGER,                  -- allocated on disk; NULL until measured
+    linked_bytes INTEGER,           -- of these, in files that other layers link to as well
+    durable INTEGER NOT NULL,
+    boot TEXT NOT NULL
+);
+CREATE INDEX layers_by_session ON layers (session) WHERE session IS NOT NULL;
+CREATE INDEX layers_by_merged ON layers (merged) WHERE merged IS NOT NULL;
+CREATE INDEX layers_undurable ON layers (boot) WHERE durable = 0 AND state = 1;
+CREATE INDEX layers_unmeasured ON layers (id) WHERE bytes IS NULL AND state = 1;
+
+-- An ordered list of layers, shared by all that stand on it. Never changed once made.
+CREATE TABLE stacks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    host INTEGER NOT NULL,          -- whether the machine's own root lies below
+    base INTEGER NOT NULL           -- how many layers, from the bottom, are the image's
+);
+CREATE TABLE stack_layers (         -- position 0 is the bottom
+    stack INTEGER NOT NULL, position INTEGER NOT NULL, layer INTEGER NOT NULL,
+    PRIMARY KEY (stack, position)
+) WITHOUT ROWID;
+CREATE INDEX stack_layers_by_layer ON stack_layers (layer);
+CREATE TABLE stack_injects (        -- what was injected last at a guest path
+    stack INTEGER NOT NULL, path TEXT NOT NULL, inject INTEGER NOT NULL,
+    PRIMARY KEY (stack, path)
+) WITHOUT ROWID;
+CREATE INDEX stack_injects_by_inject ON stack_injects (inject);
+
+CREATE TABLE snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    label TEXT, parent TEXT, image TEXT,
+    created INTEGER NOT NULL, last_used INTEGER NOT NULL,   -- microseconds since 1970
+    depth INTEGER NOT NULL,
+    stack INTEGER NOT NULL,
+    own_layers INTEGER NOT NULL,    -- how many layers, from the top, its commit added
+    own_bytes INTEGER,
+    durable INTEGER NOT NULL,
+    boot TEXT NOT NULL
+);
+CREATE INDEX snapshots_by_stack ON snapshots (stack);
+CREATE INDEX snapshots_undurable ON snapshots (boot) WHERE durable = 0;
+CREATE INDEX snapshots_unmeasured ON snapshots (id) WHERE own_bytes IS NULL;
+
+CREATE TABLE images (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    stack INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, entries INTEGER NOT NULL, notices TEXT NOT NULL,
+    durable INTEGER NOT NULL,
+    boot TEXT NOT NULL
+);
+CREATE INDEX images_by_stack ON images (stack);
+CREATE INDEX images_undurable ON images (boot) WHERE durable = 0;
+
+CREATE TABLE vms (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    session INTEGER NOT NULL,
+    stack INTEGER NOT NULL
+);
+CREATE INDEX vms_by_session ON vms (session);
+CREATE INDEX vms_by_stack ON vms (stack);
+
+CREATE TABLE leases (               -- readers of a stack
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    session INTEGER NOT NULL,
+    stack INTEGER NOT NULL
+);
+CREATE INDEX leases_by_session ON leases (session);
+CREATE INDEX leases_by_stack ON leases (stack);
+
+-- What an inject brought, and the layer that brings it again. The layer may be gone: then only
+-- the manifest is of use, to know what an earlier inject had.
+CREATE TABLE injects (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    request TEXT NOT NULL UNIQUE,   -- hash of all that the layer's content depends on
+    digest TEXT NOT NULL,
+    manifest BLOB NOT NULL,
+    layer INTEGER,
+    last_used INTEGER NOT NULL
+);
+CREATE INDEX injects_by_layer ON injects (layer) WHERE layer IS NOT NULL;
+";
+
+/// Version of the schema that this program writes.
+pub(crate) fn current_version() -> i32 {
+    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
+}
+
+/// What a database file is.
+pub(crate) enum Found {
+    Current,
+    /// New, or of an older version.
+    ToMigrate,
+}
+
+/// Examines a database without changing it.
+pub(crate) fn examine(connection: &Connection, path: &Path) -> Result<Found, StoreError> {
+    let broken = |error: rusqlite::Error| unreadable(path, error);
+    let version: i32 = pragma(connection, "user_version").map_err(broken)?;
+    let application: i32 = pragma(connection, "application_id").map_err(broken)?;
+    if application == APPLICATION_ID {
+        return match version {
+            1.. if version == current_version() => Ok(Found::Current),
+            1.. if version < current_version() => Ok(Found::ToMigrate),
+            _ => Err(StoreError::bad_state(
+                path,
+                format!(
+                    "it has schema version {version}, this program knows {}; use the program that \
+                     wrote it",
+                    current_version()
+                ),
+            )),
+        };
+    }
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(broken)?;
+    if application == 0 && version == 0 && tables == 0 {
+        Ok(Found::ToMigrate)
+    } else {
+        Err(StoreError::bad_state(
+            path,
+            "it is the database of another program",
+        ))
+    }
+}
+
+/// Brings the schema to the current version, in one exclusive transaction.
+pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Database {
+        doing: "bringing the schema up to date",
+        path: path.to_owned(),
+        source,
+    };
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(failed)?;
+    let tx = connection
+        .transaction_with_behavior(TransactionBehavior::Exclusive)
+        .map_err(failed)?;
+    let version: i32 = pragma(&tx, "user_version").map_err(failed)?;
+    for step in MIGRATIONS
+        .iter()
+        .skip(usize::try_from(version).unwrap_or(0))
+    {
+        tx.execute_batch(step).map_err(failed)?;
+    }
+    tx.pragma_update(None, "user_version", current_version())
+        .map_err(failed)?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)
+        .map_err(failed)?;
+    tx.commit().map_err(failed)
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i32> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}
+
+/// A file that SQLite cannot read is a state to report, not a failed operation.
+fn unreadable(path: &Path, error: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error.sqlite_error_code() {
+        Some(NotADatabase) => StoreError::bad_state(path, "it is not a database"),
+        Some(DatabaseCorrupt) => StoreError::bad_state(path, "the database is corrupt"),
+        _ => StoreError::Database {
+            doing: "examining",
+            path: path.to_owned(),
+            source: error,
+        },
+    }
+}

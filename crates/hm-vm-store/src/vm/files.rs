@@ -1,0 +1,237 @@
+//! The directories of a VM.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::background::Job;
+use crate::db::stack::{self, Stack};
+use crate::error::{Context, StoreError};
+use crate::store::Store;
+use crate::tree::attributes;
+use crate::tree::remove::{Removal, remove_tree};
+
+/// Number of entries that are removed while the caller waits; more is left to the background.
+const REMOVE_AT_ONCE: usize = 64;
+
+/// One lower layer of a VM's overlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lower {
+    /// A directory, relative to the store's root.
+    Layer(PathBuf),
+    /// The machine's own root directory.
+    HostRoot,
+}
+
+/// What an inject did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InjectReport {
+    /// Digest of the injected tree.
+    pub digest: String,
+    /// Number of entries in the injected tree.
+    pub entries: u64,
+    /// Whether an earlier inject's layer was used again, so that nothing was copied.
+    pub reused: bool,
+    /// Files whose content was copied or cloned.
+    pub files_copied: u64,
+    /// Files shared with an earlier inject by hard links.
+    pub files_linked: u64,
+    /// Bytes of the copied files.
+    pub bytes_copied: u64,
+    /// Things that the user should know.
+    pub notices: Vec<String>,
+}
+
+/// Where a VM comes from; after a commit, that snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) image: Option<String>,
+    pub(crate) snapshot: Option<String>,
+    pub(crate) depth: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct VmState {
+    pub(crate) stack: Stack,
+    /// How many layers, from the bottom, the origin has. Those above are not in a snapshot yet.
+    pub(crate) origin_layers: usize,
+    pub(crate) origin: Origin,
+    /// The reserved number under which the upper directory will be sealed.
+    pub(crate) next_layer: i64,
+    pub(crate) phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    AtRest,
+    /// The upper directory could not be made; the VM can only be removed.
+    Broken,
+    Removed,
+}
+
+impl VmState {
+    pub(crate) fn new(stack: Stack, origin: Origin, next_layer: i64) -> Self {
+        Self {
+            origin_layers: stack.layers.len(),
+            stack,
+            origin,
+            next_layer,
+            phase: Phase::AtRest,
+        }
+    }
+}
+
+/// The files of one VM. Dropping it removes them.
+#[derive(Debug)]
+pub struct VmFiles {
+    pub(crate) store: Store,
+    pub(crate) number: i64,
+    name: String,
+    pub(crate) state: Mutex<VmState>,
+}
+
+impl VmFiles {
+    pub(crate) fn new(store: Store, number: i64, state: VmState) -> Self {
+        Self {
+            store,
+            number,
+            name: number.to_string(),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The VM's id: unique in the store, for ever.
+    pub fn id(&self) -> &str {
+        &self.name
+    }
+
+    /// The layers to mount below the upper directory, topmost first. An `inject` or `commit`
+    /// changes them.
+    pub fn lowers(&self) -> Vec<Lower> {
+        let state = self.lock();
+        let layers = state.stack.layers.iter().rev();
+        let mut lowers: Vec<Lower> = layers
+            .map(|layer| Lower::Layer(format!("layers/{layer}/tree").into()))
+            .collect();
+        if state.stack.host {
+            lowers.push(Lower::HostRoot);
+        }
+        lowers
+    }
+
+    /// The writable directory, relative to the store's root.
+    pub fn upper(&self) -> PathBuf {
+        format!("vms/{}/upper", self.number).into()
+    }
+
+    /// overlayfs's work directory, relative to the store's root.
+    pub fn work(&self) -> PathBuf {
+        format!("vms/{}/work", self.number).into()
+    }
+
+    /// Removes the VM and its files; a large tree is removed in the background. Nothing may have
+    /// the directories mounted. A second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the system. The rest is removed at the latest when the store is opened after
+    /// this process has ended.
+    pub fn remove(&self) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        if state.phase == Phase::Removed {
+            return Ok(());
+        }
+        state.phase = Phase::Removed;
+        let (stack, next_layer) = (state.stack.id, state.next_layer);
+        drop(state);
+        let core = self.store.core();
+        // Files first: on a full disk, they make room for the rows.
+        if let Some(trash) = core.discard(&core.layout.vm(self.number))? {
+            let never = AtomicBool::new(false);
+            match remove_tree(&trash, REMOVE_AT_ONCE, &never) {
+                Ok(Removal::Done) => {}
+                // Much to do, or something that takes the user namespace.
+                Ok(Removal::Stopped) | Err(_) => self.store.add_job(Job::Trash(trash)),
+            }
+        }
+        // A seal that failed may have left a directory under the reserved number.
+        let _ = std::fs::remove_dir(core.layout.layer(next_layer));
+        let doomed = core.db.write("removing a VM", |tx| {
+            tx.prepare_cached("DELETE FROM vms WHERE id = ?1")?
+                .execute([self.number])?;
+            tx.prepare_cached("DELETE FROM layers WHERE id = ?1 AND state = 0")?
+                .execute([next_layer])?;
+            Ok(stack::release(tx, stack, core.session.id)?)
+        })?;
+        if doomed {
+            self.store.add_job(Job::Doomed);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, VmState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, of a VM that can still be worked with.
+    pub(crate) fn lock_at_rest(&self) -> Result<MutexGuard<'_, VmState>, StoreError> {
+        let state = self.lock();
+        if state.phase == Phase::AtRest {
+            Ok(state)
+        } else {
+            Err(StoreError::VmRemoved {
+                vm: self.name.clone(),
+            })
+        }
+    }
+
+    pub(crate) fn upper_path(&self) -> PathBuf {
+        self.store.core().layout.vm(self.number).join("upper")
+    }
+
+    /// Makes an empty upper directory. The root of an overlay shows the attributes of the upper
+    /// directory, so that it gets those of the topmost layer.
+    pub(crate) fn make_upper(&self, state: &VmState) -> Result<(), StoreError> {
+        let upper = self.upper_path();
+        std::fs::create_dir(&upper).context("creating", &upper)?;
+        let top = self.top_tree(state);
+        let copy = || copy_attributes(&top, &upper);
+        let copied = match copy() {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                self.store.core().files.run(copy)?
+            }
+            other => other,
+        };
+        copied.context("setting attributes of", &upper)
+    }
+
+    /// Where the attributes of the merged root come from when the upper directory is fresh.
+    pub(crate) fn top_tree(&self, state: &VmState) -> PathBuf {
+        match state.stack.layers.last() {
+            Some(&layer) => self.store.core().layout.layer_tree(layer),
+            None => PathBuf::from("/"),
+        }
+    }
+}
+
+impl Drop for VmFiles {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            tracing::warn!(
+                vm = self.name,
+                error = &error as &dyn std::error::Error,
+                "the files of a VM are left for a later session"
+            );
+        }
+    }
+}
+
+fn copy_attributes(from: &Path, to: &Path) -> std::io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let from = rustix::fs::open(from, flags, Mode::empty())?;
+    let to = rustix::fs::open(to, flags, Mode::empty())?;
+    Ok(attributes::copy(from.as_fd(), to.as_fd())?)
+}
