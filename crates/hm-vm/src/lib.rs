@@ -1,1 +1,66 @@
-//! Under construction.
+//! hm-vm runs a command in an isolated machine, keeps the machine's state as a snapshot, and never
+//! does the same work twice.
+//!
+//! ```no_run
+//! # use std::{num::NonZeroU64, path::Path, sync::Arc};
+//! # async fn example(backend: Arc<dyn hm_vm::VmBackend>) -> anyhow::Result<()> {
+//! use hm_vm::{Action, CachingPolicy, HmVm, ImageRegistry, ImageSource, NullSink, VmConfig};
+//!
+//! let capacity = NonZeroU64::new(1000).expect("not zero");
+//! let registry = ImageRegistry::open(Path::new("/tmp/registry.db"), capacity)?;
+//! let engine = HmVm::new(backend, registry, VmConfig::default());
+//! let action = Action {
+//!     source: ImageSource::Image("host".into()),
+//!     cmd: "make".into(),
+//!     env: vec![],
+//!     working_dir: "/src".into(),
+//!     timeout: None,
+//!     inject: Some("./project".into()),
+//! };
+//! let policy = CachingPolicy::Cache { key: "make-1".into() };
+//! let result = engine.execute(action, policy, &NullSink).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`types`] | actions, snapshots, results, limits, where output goes |
+//! | [`backend`] | the traits that a backend implements, with numbered rules |
+//! | [`registry`] | [`ImageRegistry`]: the persistent map from cache key to snapshot |
+//! | [`vm`] | [`HmVm`]: the engine |
+//! | [`gc`] | what to remove when space runs out |
+//!
+//! This crate is the one place that names all backends: each is behind a feature of its name.
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod gc;
+pub mod registry;
+pub mod types;
+pub mod vm;
+
+mod output;
+
+pub use hm_vm_core as core;
+pub use hm_vm_core::{cancel, capabilities, config, error, event, key, lines, sink, terminal};
+/// The sandbox backend: Linux namespaces and overlayfs on the [`store`].
+#[cfg(feature = "sandbox")]
+pub use hm_vm_sandbox as sandbox;
+/// Images and snapshots on disk.
+#[cfg(feature = "sandbox")]
+pub use hm_vm_store as store;
+
+pub use hm_vm_core::{
+    CacheKey, CancelCause, Cancellation, Capabilities, ComponentChange, Error, Event, EventSink,
+    ExecOutcome, ExecRequest, KeyBase, KeyComponents, Limit, LineSplitter, NetworkPolicy,
+    OutputDecoder, Phase, PhaseTimes, Protection, ResourceUsage, Stream, Terminal, TerminalSize,
+};
+
+pub use backend::{Vm, VmBackend};
+pub use registry::{Entry, ImageRegistry, PutDetails};
+pub use types::{
+    Action, CachingPolicy, ExecutionResult, ImageSource, NullSink, OutputSink, SnapshotId,
+    SnapshotLabel, VmConfig,
+};
+pub use vm::{ExecuteOptions, HmVm};

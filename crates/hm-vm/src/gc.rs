@@ -1,0 +1,1 @@
+//! What to remove when space runs out.

@@ -1,0 +1,1 @@
+//! Tests of what the face does not show.
