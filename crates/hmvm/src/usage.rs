@@ -31,9 +31,11 @@ impl Usage {
             rendered.to_string()
         };
         match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Asked(text),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Self::Asked(format!("{}\n", text.trim_end()))
+            }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Self::Nothing(text),
-            _ => Self::wrong(&rendered.to_string()),
+            kind => Self::wrong(kind, &rendered.to_string()),
         }
     }
 
@@ -47,7 +49,7 @@ impl Usage {
 
     /// clap writes the problem as a first paragraph, then tips, the usage and a pointer to help.
     /// Our own parsers add a line `hint: …` to theirs.
-    fn wrong(rendered: &str) -> Self {
+    fn wrong(kind: ErrorKind, rendered: &str) -> Self {
         let mut message = Vec::new();
         let mut hint = None;
         let mut in_problem = true;
@@ -67,9 +69,19 @@ impl Usage {
         let usage = rendered
             .lines()
             .find_map(|line| line.strip_prefix("Usage: "));
-        let hint = hint.unwrap_or_else(|| help_of(usage));
+        let message = message.join(" ");
+        let hint = hint.unwrap_or_else(|| {
+            let takes_command = usage.is_some_and(|usage| usage.contains("-- <CMD>"));
+            if message.contains("[possible values: ") {
+                "write one of the possible values".into()
+            } else if kind == ErrorKind::UnknownArgument && takes_command {
+                "the command stands behind --, as in: hmvm exec -- make".into()
+            } else {
+                help_of(usage)
+            }
+        });
         Self::Wrong {
-            message: sanitize(&message.join(" ")).into_owned(),
+            message: sanitize(&message).into_owned(),
             hint: sanitize(&hint).into_owned(),
         }
     }

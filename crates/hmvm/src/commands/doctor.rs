@@ -1,6 +1,6 @@
 use anyhow::Context as _;
 use clap::Args;
-use hm_vm::sandbox::{Check, State, doctor};
+use hm_vm::sandbox::{Check, CheckState, SandboxBackend, SandboxOptions, doctor};
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -26,7 +26,9 @@ impl Doctor {
         // A store that cannot be opened is a finding, not an end of the examination.
         let leftovers = leftovers(app);
         let healthy = leftovers.as_ref().is_ok_and(Vec::is_empty);
-        let usable = checks.iter().all(|check| check.state != State::Missing);
+        let usable = checks
+            .iter()
+            .all(|check| check.state != CheckState::Missing);
         if self.json {
             let document = json!({
                 "usable": usable,
@@ -50,7 +52,8 @@ impl Doctor {
     }
 }
 
-/// What is left over in the store, each in words. A store that does not exist has nothing.
+/// What is left over in the store and on the machine, each in words. A store that does not exist
+/// has nothing.
 fn leftovers(app: &App) -> anyhow::Result<Vec<String>> {
     let root = app.store_root()?;
     if !root
@@ -59,15 +62,19 @@ fn leftovers(app: &App) -> anyhow::Result<Vec<String>> {
     {
         return Ok(Vec::new());
     }
-    let found = app.store()?.leftovers()?;
-    Ok(found.iter().map(ToString::to_string).collect())
+    // Opening it takes over and removes what dead processes left: what remains is what could not
+    // be removed.
+    let store = app.store()?;
+    let mut found: Vec<String> = store.leftovers()?.iter().map(ToString::to_string).collect();
+    found.extend(SandboxBackend::open(store, SandboxOptions::default())?.leftovers());
+    Ok(found)
 }
 
-fn word(state: State) -> &'static str {
+fn word(state: CheckState) -> &'static str {
     match state {
-        State::Ok => "ok",
-        State::Weak => "weak",
-        State::Missing => "missing",
+        CheckState::Ok => "ok",
+        CheckState::Weak => "weak",
+        CheckState::Missing => "missing",
     }
 }
 
@@ -83,9 +90,9 @@ fn check_json(check: &Check) -> Value {
 fn print_check(app: &App, check: &Check, style: Style) -> anyhow::Result<()> {
     let state = format!("{:<8}", word(check.state));
     let state = match check.state {
-        State::Ok => style.green(&state),
-        State::Weak => style.yellow(&state),
-        State::Missing => style.red(&state),
+        CheckState::Ok => style.green(&state),
+        CheckState::Weak => style.yellow(&state),
+        CheckState::Missing => style.red(&state),
     };
     let detail = sanitize(&check.detail);
     app.ui

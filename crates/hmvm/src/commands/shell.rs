@@ -43,11 +43,11 @@ pub(crate) struct Shell {
     /// Keep the state as a snapshot at the end, and print its id
     #[arg(long)]
     save: bool,
-    #[command(flatten)]
-    limits: LimitArgs,
     /// The command to run instead of a shell
     #[arg(value_name = "CMD", last = true)]
     command: Vec<OsString>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 impl Shell {

@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use hm_vm::{Event, EventSink, Phase, ResourceUsage, Stream};
+use hm_vm::{Event, EventSink, Phase, ResourceUsage, Stream, VmBackend};
 use serde_json::{Map, Value, json};
 
 use super::Done;
@@ -78,11 +78,12 @@ fn usage(usage: &ResourceUsage) -> Value {
 #[derive(Debug)]
 pub(super) struct JsonEvents {
     gate: Arc<Gate>,
+    backend: Arc<dyn VmBackend>,
 }
 
 impl JsonEvents {
-    pub(super) fn new(gate: Arc<Gate>) -> Self {
-        Self { gate }
+    pub(super) fn new(gate: Arc<Gate>, backend: Arc<dyn VmBackend>) -> Self {
+        Self { gate, backend }
     }
 }
 
@@ -91,7 +92,7 @@ impl EventSink for JsonEvents {
         let value = match event {
             Event::Started(phase) => {
                 if *phase == Phase::Exec {
-                    self.gate.start_clock();
+                    begin(&self.gate, &self.backend, |text| notice(&self.gate, text));
                 }
                 json!({ "event": "started", "phase": phase })
             }
@@ -110,23 +111,35 @@ impl EventSink for JsonEvents {
 pub(super) struct PlainEvents {
     gate: Arc<Gate>,
     ui: Ui,
+    backend: Arc<dyn VmBackend>,
 }
 
 impl PlainEvents {
-    pub(super) fn new(gate: Arc<Gate>, ui: Ui) -> Self {
-        Self { gate, ui }
+    pub(super) fn new(gate: Arc<Gate>, ui: Ui, backend: Arc<dyn VmBackend>) -> Self {
+        Self { gate, ui, backend }
     }
 }
 
 impl EventSink for PlainEvents {
     fn on_event(&self, event: &Event) {
         match event {
-            Event::Started(Phase::Exec) => self.gate.start_clock(),
+            Event::Started(Phase::Exec) => {
+                begin(&self.gate, &self.backend, |text| self.ui.notice(text));
+            }
             Event::Started(Phase::Wait) => self
                 .ui
                 .say("hmvm: the same command is running elsewhere, waiting for its result"),
             Event::Notice(text) => self.ui.notice(text),
             _ => {}
         }
+    }
+}
+
+/// The command begins. What the backend has to tell is asked for only now: to know it, it may have
+/// to look at the machine, which takes time, and is of no interest on a hit.
+fn begin(gate: &Gate, backend: &Arc<dyn VmBackend>, tell: impl Fn(&str)) {
+    gate.start_clock();
+    for text in backend.notices() {
+        tell(&text);
     }
 }

@@ -62,14 +62,14 @@ pub(crate) struct Exec {
     /// Keep the VM's state when the command fails, and tell its id
     #[arg(long)]
     keep_failed: bool,
-    #[command(flatten)]
-    limits: LimitArgs,
     /// Print one event a line, output lines included
     #[arg(long)]
     json: bool,
     /// The command
     #[arg(value_name = "CMD", required = true, last = true)]
     command: Vec<OsString>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 impl Exec {
@@ -133,9 +133,10 @@ impl Exec {
             grace: self.grace,
             keep_failed: self.keep_failed,
             events: Some(if self.json {
-                Arc::new(JsonEvents::new(gate.clone()))
+                Arc::new(JsonEvents::new(gate.clone(), engine.backend().clone()))
             } else {
-                Arc::new(PlainEvents::new(gate.clone(), app.ui.clone()))
+                let backend = engine.backend().clone();
+                Arc::new(PlainEvents::new(gate.clone(), app.ui.clone(), backend))
             }),
             components,
             ..ExecuteOptions::default()
@@ -145,9 +146,6 @@ impl Exec {
         } else {
             Box::new(RawOutput::new(gate.clone()))
         };
-        for notice in engine.backend().notices() {
-            self.notice(app, gate, &notice);
-        }
         let result = engine
             .execute_with(action, policy, sink.as_ref(), options)
             .await?;

@@ -1,0 +1,18 @@
+//! Tests of the program as a whole, from the outside.
+
+#[path = "runner/bad_input.rs"]
+mod bad_input;
+#[path = "runner/crash.rs"]
+mod crash;
+#[path = "runner/docs.rs"]
+mod docs;
+#[path = "runner/env.rs"]
+mod env;
+#[path = "runner/exec.rs"]
+mod exec;
+#[path = "runner/listings.rs"]
+mod listings;
+#[path = "runner/shell.rs"]
+mod shell;
+#[path = "runner/signals.rs"]
+mod signals;
