@@ -32,6 +32,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hm-pipeline", &["hm-vm-core"]),
     ("hmvm", &["hm-pipeline", "hm-vm"]),
     ("hm-vm-testkit", &["hm-vm-core"]),
+    // Measures what the library's users see.
+    ("hm-vm-bench", &["hm-vm"]),
     ("xtask", &[]),
 ];
 
