@@ -1,6 +1,7 @@
 use anyhow::Context as _;
 use clap::Args;
 use hm_vm::sandbox::{Check, CheckState, SandboxBackend, SandboxOptions, doctor};
+use hm_vm::store::Leftover;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -65,7 +66,9 @@ fn leftovers(app: &App) -> anyhow::Result<Vec<String>> {
     // Opening it takes over and removes what dead processes left: what remains is what could not
     // be removed.
     let store = app.store()?;
-    let mut found: Vec<String> = store.leftovers()?.iter().map(ToString::to_string).collect();
+    store.flush()?;
+    let describe = |leftover: &Leftover| format!("{}: {}", leftover.what, leftover.path.display());
+    let mut found: Vec<String> = store.leftovers()?.iter().map(describe).collect();
     found.extend(SandboxBackend::open(store, SandboxOptions::default())?.leftovers());
     Ok(found)
 }

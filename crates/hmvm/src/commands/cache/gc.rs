@@ -54,6 +54,8 @@ impl Gc {
                 store.remove_snapshot(&info.id)?;
             }
             freed = store.collect_unused()?.bytes;
+            // The files go in the background: the space is free when this returns.
+            store.flush()?;
         }
         if self.json {
             return json::document(&json!({

@@ -17,7 +17,11 @@ impl Stats {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
         let store = app.store()?;
         let entries = app.registry(&store)?.entries()?;
-        let stats = store.stats()?;
+        let mut stats = store.stats()?;
+        if stats.unmeasured_layers > 0 {
+            store.flush()?;
+            stats = store.stats()?;
+        }
         let hits: u64 = entries.iter().map(|entry| entry.hits).sum();
         let pinned = entries.iter().filter(|entry| entry.pinned).count();
         if self.json {
@@ -29,7 +33,10 @@ impl Stats {
                 "snapshots": stats.snapshots,
                 "images": stats.images,
                 "layers": stats.layers,
-                "layer_bytes": stats.layer_bytes,
+                "unused_layers": stats.unused_layers,
+                "bytes": stats.bytes,
+                "shared_bytes": stats.shared_bytes,
+                "unused_bytes": stats.unused_bytes,
             }));
         }
         let fields = [
@@ -40,7 +47,20 @@ impl Stats {
             ("images", stats.images.to_string()),
             (
                 "layers",
-                format!("{}, {}", stats.layers, human::size(stats.layer_bytes)),
+                format!(
+                    "{}, {} ({} of it shared)",
+                    stats.layers,
+                    human::size(stats.bytes),
+                    human::size(stats.shared_bytes)
+                ),
+            ),
+            (
+                "unused",
+                format!(
+                    "{}, {} (hmvm cache gc frees it)",
+                    human::plural(stats.unused_layers, "layer"),
+                    human::size(stats.unused_bytes)
+                ),
             ),
         ];
         let style = app.ui.out_style();

@@ -139,7 +139,6 @@ impl Exec {
                 Arc::new(PlainEvents::new(gate.clone(), app.ui.clone(), backend))
             }),
             components,
-            ..ExecuteOptions::default()
         };
         let sink: Box<dyn OutputSink> = if self.json {
             Box::new(JsonOutput::new(gate.clone()))

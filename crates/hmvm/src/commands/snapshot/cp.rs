@@ -29,22 +29,16 @@ impl Cp {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
         let store = app.store()?;
         let id = names::snapshot(&store, &self.from.snapshot)?;
-        let name = self.from.path.trim_end_matches('/').rsplit('/').next();
-        let target = match name {
-            Some(name) if self.to.is_dir() && !name.is_empty() && name != ".." && name != "." => {
-                self.to.join(name)
-            }
-            _ => self.to.clone(),
-        };
-        let target = std::path::absolute(&target)?;
+        let target = std::path::absolute(&self.to)?;
         let report = store.copy_out(&id, self.from.path.as_ref(), &target)?;
         for left_out in &report.skipped {
             app.ui
                 .notice(&format!("left out: {}", sanitize_path(left_out)));
         }
+        let entries = report.files + report.directories + report.symlinks;
         app.ui.say(format_args!(
             "hmvm: {}, {} to {}",
-            human::plural(report.entries, "entry|entries"),
+            human::plural(entries, "entry|entries"),
             human::size(report.bytes),
             sanitize_path(&target)
         ));

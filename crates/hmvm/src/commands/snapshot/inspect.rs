@@ -24,6 +24,7 @@ impl Inspect {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
         let store = app.store()?;
         let id = names::snapshot(&store, &self.id)?;
+        super::measured(&store)?;
         let info = store
             .snapshot(&id)?
             .ok_or_else(|| Problem::new(format!("snapshot {id} was removed just now")))?;

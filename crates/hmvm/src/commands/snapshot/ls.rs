@@ -21,7 +21,7 @@ pub(super) struct Ls {
 
 impl Ls {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        let mut snapshots = app.store()?.snapshots()?;
+        let mut snapshots = super::measured(&app.store()?)?;
         snapshots.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         if self.json {
             let list: Vec<Value> = snapshots.iter().map(super::to_json).collect();

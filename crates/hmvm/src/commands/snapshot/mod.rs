@@ -9,7 +9,7 @@ mod rm;
 mod tree;
 
 use clap::{Args, Subcommand};
-use hm_vm::store::SnapshotInfo;
+use hm_vm::store::{SnapshotInfo, Store};
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -48,6 +48,17 @@ impl Snapshot {
         }
         Ok(exit_codes::SUCCESS)
     }
+}
+
+/// All snapshots, with their sizes: those are found out in the background, which the short life of
+/// a program may leave no time for.
+fn measured(store: &Store) -> anyhow::Result<Vec<SnapshotInfo>> {
+    let snapshots = store.snapshots()?;
+    if snapshots.iter().all(|info| info.own_bytes.is_some()) {
+        return Ok(snapshots);
+    }
+    store.flush()?;
+    Ok(store.snapshots()?)
 }
 
 fn to_json(info: &SnapshotInfo) -> Value {

@@ -27,7 +27,7 @@ type Children<'a> = BTreeMap<&'a str, Vec<&'a SnapshotInfo>>;
 impl Tree {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
         let store = app.store()?;
-        let mut snapshots = store.snapshots()?;
+        let mut snapshots = super::measured(&store)?;
         snapshots.sort_by(|a, b| a.created.cmp(&b.created).then_with(|| a.id.cmp(&b.id)));
         let known: BTreeSet<&str> = snapshots.iter().map(|info| &*info.id).collect();
         let mut children = Children::new();
