@@ -7,6 +7,7 @@
 //! vms/<n>/            a VM: upper/ and work/
 //! tmp/<session>.<n>   half-made things
 //! trash/<session>.<n> things on the way out
+//! stat-cache/         what scans of host directories saw; can be removed at any time
 //! sessions/<n>.lock   locked by the process of the session; the lock dies with it
 //! ```
 
@@ -93,6 +94,11 @@ impl Layout {
 
     pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// Where scans of host directories remember what they saw.
+    pub(crate) fn stat_cache(&self) -> PathBuf {
+        self.root.join("stat-cache")
     }
 
     pub(crate) fn sessions(&self) -> PathBuf {

@@ -38,9 +38,13 @@ mod layout;
 mod session;
 mod store;
 mod tree;
+mod view;
 mod vm;
 
 pub use beneath::FileFailure;
 pub use error::StoreError;
-pub use store::{SnapshotInfo, Store};
+pub use store::{CollectReport, ImageInfo, Leftover, SnapshotInfo, Store, StoreStats};
+pub use view::{
+    Change, ChangeKind, CopyOptions, CopyReport, DirEntry, FileKind, Metadata, View, WalkEntry,
+};
 pub use vm::{Base, InjectReport, Lower, VmFiles};

@@ -22,7 +22,7 @@ pub(crate) fn make_durable(core: &Core) -> Result<(), StoreError> {
     if layers.is_empty() && snapshots.is_empty() && images.is_empty() {
         return Ok(());
     }
-    rustix::fs::syncfs(core.layout.directory()).context("syncing", core.layout.root())?;
+    sync_files(core)?;
     core.db.write("marking what is durable", |tx| {
         for (table, ids) in [
             ("layers", layers),
@@ -37,6 +37,11 @@ pub(crate) fn make_durable(core: &Core) -> Result<(), StoreError> {
         }
         Ok(())
     })
+}
+
+/// Makes all files as they are now survive a loss of power.
+pub(crate) fn sync_files(core: &Core) -> Result<(), StoreError> {
+    rustix::fs::syncfs(core.layout.directory()).context("syncing", core.layout.root())
 }
 
 /// Makes the rows as they are now survive a loss of power.

@@ -6,6 +6,7 @@
 //! process ends before its turn: a later session does it.
 
 mod durable;
+pub(crate) mod flatten;
 mod queue;
 mod reap;
 mod sizes;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::background::queue::{Batch, Shared};
-use crate::background::{durable, reap, sizes};
+use crate::background::queue::{Batch, Job, Shared};
+use crate::background::{durable, flatten, reap, sizes};
 use crate::error::StoreError;
 use crate::store::Core;
 
@@ -40,7 +40,11 @@ fn work(core: &Core, shared: &Shared, batch: Batch) {
     }
     for snapshot in batch.flatten {
         if !stopped() {
-            let _ = snapshot;
+            match flatten::flatten_snapshot(core, snapshot, shared.stop()) {
+                Ok(true) => shared.add(Job::Doomed),
+                Ok(false) => {}
+                Err(error) => shared.failed(error),
+            }
         }
     }
     let log = std::fs::metadata(core.db.log_path()).map_or(0, |file| file.len());

@@ -103,11 +103,13 @@ CREATE INDEX leases_by_stack ON leases (stack);
 CREATE TABLE injects (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     request TEXT NOT NULL UNIQUE,   -- hash of all that the layer's content depends on
+    place TEXT NOT NULL,            -- the guest directory
     digest TEXT NOT NULL,
     manifest BLOB NOT NULL,
     layer INTEGER,
     last_used INTEGER NOT NULL
 );
+CREATE INDEX injects_by_place ON injects (place, last_used);
 CREATE INDEX injects_by_layer ON injects (layer) WHERE layer IS NOT NULL;
 ";
 

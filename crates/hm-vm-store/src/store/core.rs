@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::db::Db;
 use crate::error::{Context, StoreError};
@@ -18,6 +19,8 @@ pub(crate) struct Core {
     /// Id of the machine's current boot.
     pub(crate) boot: String,
     pub(crate) files: Files,
+    /// Set when the `host` image was looked after in this session.
+    pub(crate) host_prepared: OnceLock<()>,
 }
 
 impl Core {

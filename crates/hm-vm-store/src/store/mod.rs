@@ -1,12 +1,19 @@
 //! The store as a whole.
 
 mod boot;
+mod collect;
 mod core;
+mod images;
+mod liveness;
+mod making;
 mod open;
 mod recovery;
 mod snapshots;
 
 pub(crate) use self::core::Core;
+pub(crate) use self::making::PendingLayer;
 pub(crate) use self::snapshots::{new_name, now_micros};
+pub use collect::{CollectReport, Leftover, StoreStats};
+pub use images::ImageInfo;
 pub use open::Store;
 pub use snapshots::SnapshotInfo;

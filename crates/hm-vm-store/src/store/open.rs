@@ -1,7 +1,7 @@
 //! Opening a store.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hm_vm_sys::UserNamespace;
 
@@ -48,6 +48,7 @@ impl Store {
             session,
             boot,
             files: Files::default(),
+            host_prepared: OnceLock::new(),
         };
         let store = Self(Arc::new(Inner {
             background: Background::default(),

@@ -4,6 +4,8 @@
 //! directory, and no symbolic link is ever followed.
 
 pub(crate) mod attributes;
+pub(crate) mod copy;
 pub(crate) mod directory;
 pub(crate) mod measure;
+pub(crate) mod merge;
 pub(crate) mod remove;

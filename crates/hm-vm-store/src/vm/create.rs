@@ -1,12 +1,16 @@
 //! Making a VM's files.
 
+use std::sync::atomic::AtomicBool;
+
 use hm_vm_core::SnapshotId;
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use crate::background::Job;
+use crate::background::flatten::{HARD_LIMIT, flatten_snapshot};
 use crate::db::Failure;
 use crate::db::stack::{self, LayerKind, Stack};
 use crate::error::{Context, StoreError};
-use crate::store::{Store, now_micros};
+use crate::store::{Core, Store, now_micros};
 use crate::vm::files::{Origin, VmFiles, VmState};
 
 /// What a VM starts from.
@@ -26,19 +30,29 @@ impl Store {
     /// [`StoreError::ImageNotFound`], [`StoreError::SnapshotNotFound`], or a failure of the
     /// system; nothing is left behind then.
     pub fn new_vm(&self, base: Base<'_>) -> Result<VmFiles, StoreError> {
+        if let Base::Image(name) = base {
+            self.prepare_image(name)?;
+        }
         let core = self.core();
-        let (id, state) = core.db.write("making a VM", |tx| {
-            let (stack, origin) = match base {
-                Base::Image(name) => image_stack(tx, name)?,
-                Base::Snapshot(snapshot) => snapshot_stack(tx, snapshot)?,
-            };
-            let next_layer =
-                stack::reserve_layer(tx, core.session.id, LayerKind::Commit, &core.boot)?;
-            tx.prepare_cached("INSERT INTO vms (session, stack) VALUES (?1, ?2)")?
-                .execute([core.session.id, stack.id])?;
-            let id = tx.last_insert_rowid();
-            Ok((id, VmState::new(stack, origin, next_layer)))
-        })?;
+        let never = AtomicBool::new(false);
+        let (id, state) = loop {
+            let found = core.db.write("making a VM", |tx| {
+                let (stack, origin) = match base {
+                    Base::Image(name) => image_stack(tx, name)?,
+                    Base::Snapshot(snapshot) => snapshot_stack(tx, snapshot)?,
+                };
+                insert_vm(tx, core, stack, origin)
+            })?;
+            match found {
+                Found::Vm(id, state) => break (id, state),
+                // The background did not come to it, in a row of short-lived processes.
+                Found::TooLong(snapshot) => {
+                    if flatten_snapshot(core, snapshot, &never)? {
+                        self.add_job(Job::Doomed);
+                    }
+                }
+            }
+        };
         let vm = VmFiles::new(self.clone(), id, state);
         let directory = core.layout.vm(id);
         std::fs::create_dir(&directory).context("creating", &directory)?;
@@ -47,6 +61,34 @@ impl Store {
         vm.make_upper(&vm.lock())?;
         Ok(vm)
     }
+}
+
+/// What a base turned out to be.
+enum Found {
+    Vm(i64, VmState),
+    /// A snapshot, by its row, with a chain to be flattened first.
+    TooLong(i64),
+}
+
+fn insert_vm(
+    tx: &Transaction<'_>,
+    core: &Core,
+    stack: Stack,
+    origin: Origin,
+) -> Result<Found, Failure> {
+    if let Some(snapshot) = &origin.snapshot
+        && stack.layers.len() - stack.base > HARD_LIMIT
+    {
+        let row = tx
+            .prepare_cached("SELECT id FROM snapshots WHERE name = ?1")?
+            .query_row([snapshot], |row| row.get(0))?;
+        return Ok(Found::TooLong(row));
+    }
+    let next_layer = stack::reserve_layer(tx, core.session.id, LayerKind::Commit, &core.boot)?;
+    tx.prepare_cached("INSERT INTO vms (session, stack) VALUES (?1, ?2)")?
+        .execute([core.session.id, stack.id])?;
+    let id = tx.last_insert_rowid();
+    Ok(Found::Vm(id, VmState::new(stack, origin, next_layer)))
 }
 
 fn image_stack(tx: &Transaction<'_>, name: &str) -> Result<(Stack, Origin), Failure> {

@@ -13,6 +13,7 @@
 
 mod create;
 mod files;
+pub(crate) mod inject;
 mod seal;
 
 pub use create::Base;

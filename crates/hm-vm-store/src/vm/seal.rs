@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use rustix::fs::{Mode, OFlags, Stat};
 
 use crate::background::Job;
+use crate::background::flatten::RUN;
 use crate::db::Failure;
 use crate::db::stack::{self, LayerKind, Stack};
 use crate::error::{Context, StoreError};
@@ -48,9 +49,12 @@ impl VmFiles {
         state.origin_layers = state.stack.layers.len();
         state.origin.depth += 1;
         state.origin.snapshot = Some(name.clone());
+        let above_image = state.stack.layers.len() - state.stack.base;
         drop(state);
         self.store.add_job(Job::Settle);
-        self.store.add_job(Job::Flatten(row));
+        if above_image >= RUN {
+            self.store.add_job(Job::Flatten(row));
+        }
         Ok(SnapshotId::new(name))
     }
 

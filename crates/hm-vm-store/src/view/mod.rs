@@ -1,0 +1,20 @@
+//! The files of snapshots and images, put together from their layers without a mount.
+//!
+//! * [`merged`]: what overlayfs would show: directories of several layers joined, whiteouts and
+//!   opaque directories honoured.
+//! * [`resolve`]: paths, with symbolic links followed inside the tree only.
+//! * [`reader`]: [`View`], for reading.
+//! * [`diff`], [`copy_out`]: comparing two trees, and bringing files out.
+
+mod copy_out;
+mod diff;
+mod entries;
+pub(crate) mod merged;
+mod reader;
+pub(crate) mod resolve;
+
+pub use copy_out::{CopyOptions, CopyReport};
+pub use diff::{Change, ChangeKind};
+pub use entries::{DirEntry, FileKind, Metadata, WalkEntry};
+pub use reader::View;
+pub(crate) use reader::{guest_error, open_stack, release_lease};

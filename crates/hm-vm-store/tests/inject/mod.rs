@@ -1,0 +1,5 @@
+//! Scans of host directories, and the layers made of them.
+
+mod layer;
+mod scan;
+mod support;

@@ -1,0 +1,14 @@
+//! All tests of the store, in one program. Started again with a task in its environment, it is a
+//! worker that can be killed: see `worker`.
+
+mod basics;
+mod common;
+mod crash;
+mod durability;
+mod flatten;
+mod full_disk;
+mod injecting;
+mod opening;
+mod processes;
+mod viewing;
+mod worker;
