@@ -5,14 +5,17 @@
 //! | module | what it offers |
 //! |---|---|
 //! | [`capabilities`] | which capabilities a VM's commands have |
+//! | [`cgroup`] | limits and accounting through control groups |
 //! | [`userns`] | who is root inside a VM, and work done as that root |
 //! | [`launch`] | starting a process in namespaces of its own, from a list of operations |
+//! | [`readiness`] | waiting for a descriptor in an asynchronous program |
 //! | [`seccomp`] | the system-call filter of a VM's commands |
-#![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod capabilities;
+pub mod cgroup;
 pub mod error;
 pub mod launch;
+pub mod readiness;
 pub mod seccomp;
 mod stack;
 pub mod userns;

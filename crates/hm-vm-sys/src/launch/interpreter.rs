@@ -150,8 +150,8 @@ fn run_pid_one(plan: &Plan<'_>) -> (Stage, Errno) {
 fn arrange_descriptors(plan: &Plan<'_>) -> Result<(), Errno> {
     for (number, descriptor) in (0..).zip(plan.descriptors) {
         match descriptor {
-            // SAFETY: no pointers; the table of descriptors is this process's own copy.
             Some(descriptor) => {
+                // SAFETY: no pointers; the table of descriptors is this process's own copy.
                 check(unsafe { libc::syscall(libc::SYS_dup3, descriptor, number, 0) })?;
             }
             // SAFETY: as above. The number may not be open: that is as wanted.
@@ -209,8 +209,23 @@ fn run(op: &Op, plan: &Plan<'_>) -> Result<(), Errno> {
             source,
             target,
             read_only,
-        } => attach_id_mapped(source, target, *read_only, plan.user_namespace),
-        Op::AttachFd { mount, target } => attach_clone(raw(mount), target),
+        } => {
+            let tree = clone_tree(libc::AT_FDCWD, source, 0)?;
+            attach(tree, target, *read_only, Some(plan.user_namespace))
+        }
+        Op::AttachFd {
+            mount,
+            target,
+            id_mapped,
+        } => {
+            let tree = clone_tree(raw(mount), c"", EMPTY_PATH)?;
+            attach(
+                tree,
+                target,
+                false,
+                id_mapped.then_some(plan.user_namespace),
+            )
+        }
         Op::Mount {
             source,
             target,
@@ -260,7 +275,7 @@ fn run_privilege(op: &Op) -> Result<(), Errno> {
             unsafe { libc::syscall(libc::SYS_sethostname, name.as_ptr(), name.as_bytes().len()) },
         ),
         Op::LoopbackUp => loopback_up(),
-        Op::WorkingDirectory(path) => change_directory(path),
+        Op::ChangeDirectory(path) | Op::WorkingDirectory(path) => change_directory(path),
         Op::ResourceLimit {
             resource,
             soft,
@@ -370,32 +385,20 @@ fn move_mount(tree: RawFd, target: &CStr) -> Result<(), Errno> {
 
 const EMPTY_PATH: libc::c_uint = libc::AT_EMPTY_PATH.cast_unsigned();
 
-fn attach_id_mapped(
-    source: &CStr,
-    target: &CStr,
-    read_only: bool,
-    user_namespace: RawFd,
-) -> Result<(), Errno> {
-    let tree = clone_tree(libc::AT_FDCWD, source, 0)?;
+/// Attaches a cloned tree, and closes its descriptor.
+fn attach(tree: RawFd, target: &CStr, read_only: bool, id_map: Option<RawFd>) -> Result<(), Errno> {
     let set = if read_only {
         libc::MOUNT_ATTR_RDONLY
     } else {
         0
     };
-    let result = set_mount_attributes(
-        tree,
-        c"",
-        libc::AT_EMPTY_PATH,
-        &attributes(set, Some(user_namespace)),
-    )
-    .and_then(|()| move_mount(tree, target));
-    close(tree);
-    result
-}
-
-fn attach_clone(mount: RawFd, target: &CStr) -> Result<(), Errno> {
-    let tree = clone_tree(mount, c"", EMPTY_PATH)?;
-    let result = move_mount(tree, target);
+    let attributes = attributes(set, id_map);
+    let result = if attributes.attr_set == 0 {
+        Ok(())
+    } else {
+        set_mount_attributes(tree, c"", libc::AT_EMPTY_PATH, &attributes)
+    };
+    let result = result.and_then(|()| move_mount(tree, target));
     close(tree);
     result
 }

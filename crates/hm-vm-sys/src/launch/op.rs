@@ -29,10 +29,12 @@ pub enum Op {
     },
     /// Attaches a mount that exists only as a file descriptor (`fsmount(2)`, `open_tree(2)`).
     AttachFd {
-        /// The detached mount. The descriptor is cloned: the same one serves many launches.
+        /// The detached mount. It is cloned: the same one serves many launches.
         mount: Arc<OwnedFd>,
         /// An existing directory.
         target: CString,
+        /// Whether owners are translated, as for [`AttachIdMapped`](Self::AttachIdMapped).
+        id_mapped: bool,
     },
     /// `mount(2)`.
     Mount {
@@ -85,7 +87,9 @@ pub enum Op {
     HostName(CString),
     /// Brings the loopback interface up.
     LoopbackUp,
-    /// Changes the working directory of the command.
+    /// Changes the working directory, for the relative paths of later operations.
+    ChangeDirectory(CString),
+    /// Changes the working directory of the command: a failure of it is an error of its own.
     WorkingDirectory(CString),
     /// Sets a resource limit, soft and hard.
     ResourceLimit {
@@ -174,7 +178,9 @@ impl Op {
             Self::RemoveFile(path) => format!("removing {}", text(path)),
             Self::HostName(_) => "setting the host name".into(),
             Self::LoopbackUp => "bringing the loopback interface up".into(),
-            Self::WorkingDirectory(path) => format!("changing to directory {}", text(path)),
+            Self::ChangeDirectory(path) | Self::WorkingDirectory(path) => {
+                format!("changing to directory {}", text(path))
+            }
             Self::ResourceLimit { .. } => "setting a resource limit".into(),
             Self::KeepCapabilities(_) => "dropping capabilities".into(),
             Self::NoNewPrivileges => "forbidding new privileges".into(),

@@ -1,0 +1,230 @@
+//! The backend.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use hm_vm_core::{Capabilities, Error, Limit, NetworkPolicy, SnapshotId, Vm, VmBackend, VmConfig};
+use hm_vm_store::{Base, Lower, Store, VmFiles};
+use hm_vm_sys::UserNamespace;
+use hm_vm_sys::userns::Mapping;
+
+use crate::error::contract;
+use crate::files;
+use crate::limits::LimitSupport;
+use crate::plan::HostTree;
+use crate::vm::SandboxVm;
+
+/// How the backend behaves. Nothing to choose yet: a struct, so that choices can be added.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SandboxOptions {}
+
+/// Makes VMs from Linux namespaces and overlay mounts over a [`Store`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SandboxBackend {
+    machine: Arc<Machine>,
+}
+
+/// What all VMs of a backend share.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) store: Store,
+    /// Root of the machine: layers keep the image's own owners, and mounts translate them.
+    pub(crate) translate_owners: bool,
+    pub(crate) limits: LimitSupport,
+    places: OnceLock<()>,
+    shown: OnceLock<Vec<files::Shown>>,
+}
+
+impl SandboxBackend {
+    /// A backend on this store. Does next to nothing: namespaces and mount points are made when
+    /// the first VM needs them.
+    ///
+    /// # Errors
+    ///
+    /// None at present.
+    pub fn open(store: Store, options: SandboxOptions) -> Result<Self> {
+        let SandboxOptions {} = options;
+        Ok(Self {
+            machine: Arc::new(Machine {
+                limits: LimitSupport::new(&store),
+                store,
+                translate_owners: rustix::process::geteuid().is_root(),
+                places: OnceLock::new(),
+                shown: OnceLock::new(),
+            }),
+        })
+    }
+
+    /// What killed processes left on the machine and could not be removed now. The store has its
+    /// own list.
+    pub fn leftovers(&self) -> Vec<String> {
+        self.machine.limits.leftovers()
+    }
+
+    /// The store that holds its images and snapshots.
+    pub fn store(&self) -> &Store {
+        &self.machine.store
+    }
+
+    fn vm(&self, base: Base<'_>, config: &VmConfig) -> Result<Box<dyn Vm>> {
+        let machine = &self.machine;
+        // Looking at what the machine can do takes time, and most VMs ask for nothing.
+        if *config != VmConfig::default() {
+            self.capabilities()
+                .check(config, |limit| machine.limits.why_not(limit))?;
+        }
+        machine.prepare()?;
+        let files = machine.store.new_vm(base).map_err(contract)?;
+        Ok(Box::new(SandboxVm::new(
+            Arc::clone(machine),
+            files,
+            config.clone(),
+        )))
+    }
+}
+
+impl Machine {
+    fn prepare(&self) -> Result<()> {
+        if self.places.get().is_none() {
+            files::prepare(self.store.root())?;
+            self.user_namespace()?;
+            let _ = self.places.set(());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn user_namespace(&self) -> Result<Arc<UserNamespace>> {
+        self.store.user_namespace().map_err(|error| {
+            Error::BackendUnavailable {
+                backend: "sandbox".into(),
+                reason: format!("{error}; `hmvm doctor` says why, and what to do"),
+            }
+            .into()
+        })
+    }
+
+    /// The lower directories of a VM, topmost first, and how the host's files come in.
+    pub(crate) fn lowers(&self, files: &VmFiles) -> Result<(HostTree, Vec<PathBuf>)> {
+        let mut host = HostTree::Hidden;
+        let mut lowers = Vec::new();
+        for lower in files.lowers() {
+            match lower {
+                Lower::Layer(path) => lowers.push(path),
+                Lower::HostRoot if self.translate_owners => {
+                    lowers.push(files::HOST.into());
+                    host = HostTree::Layer(self.submounts()?);
+                }
+                Lower::HostRoot => {
+                    lowers.push(files::HOST_SKELETON.into());
+                    host = HostTree::Shown(self.shown()?.to_vec());
+                }
+            }
+        }
+        lowers.push(files::SKELETON.into());
+        Ok((host, lowers))
+    }
+
+    fn submounts(&self) -> Result<Vec<PathBuf>> {
+        let mounts = hm_vm_store::host::submounts().context("reading the host's mounts")?;
+        Ok(mounts.into_iter().map(|mount| mount.path).collect())
+    }
+
+    fn shown(&self) -> Result<&[files::Shown]> {
+        if let Some(shown) = self.shown.get() {
+            return Ok(shown);
+        }
+        let shown = files::prepare_host(self.store.root())?;
+        Ok(self.shown.get_or_init(|| shown))
+    }
+}
+
+#[async_trait]
+impl VmBackend for SandboxBackend {
+    async fn create(&self, image: &str, config: &VmConfig) -> Result<Box<dyn Vm>> {
+        self.vm(Base::Image(image), config)
+    }
+
+    async fn restore(&self, snapshot: &SnapshotId, config: &VmConfig) -> Result<Box<dyn Vm>> {
+        self.vm(Base::Snapshot(snapshot), config)
+    }
+
+    async fn snapshot_exists(&self, snapshot: &SnapshotId) -> Result<bool> {
+        self.machine
+            .store
+            .snapshot_exists(snapshot)
+            .map_err(contract)
+    }
+
+    async fn remove_snapshot(&self, snapshot: &SnapshotId) -> Result<()> {
+        self.machine
+            .store
+            .remove_snapshot(snapshot)
+            .map_err(contract)
+            .map(drop)
+    }
+
+    fn name(&self) -> &str {
+        "sandbox"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let machine = &self.machine;
+        let range = machine
+            .user_namespace()
+            .is_ok_and(|namespace| namespace.mapping() == Mapping::Range);
+        Capabilities {
+            limits: Limit::ALL
+                .into_iter()
+                .filter(|limit| machine.limits.supports(*limit))
+                .collect(),
+            networks: NetworkPolicy::ALL
+                .into_iter()
+                .filter(|policy| {
+                    *policy != NetworkPolicy::Outbound || crate::network::outbound_available()
+                })
+                .collect(),
+            many_user_ids: range,
+            live_snapshots: false,
+            terminal: true,
+            remove_parent: true,
+            xattrs: true,
+            faithful_files: true,
+            usage: true,
+            deep_chains: true,
+        }
+    }
+
+    async fn image_digest(&self, image: &str) -> Result<Option<String>> {
+        let digest = self.machine.store.image_digest(image).map_err(contract)?;
+        if digest.is_none() {
+            return Err(Error::ImageNotFound {
+                image: image.into(),
+            }
+            .into());
+        }
+        Ok(digest)
+    }
+
+    async fn inject_digest(&self, host_path: &std::path::Path) -> Result<Option<String>> {
+        let (store, host_path) = (self.machine.store.clone(), host_path.to_owned());
+        let digest = tokio::task::spawn_blocking(move || store.inject_digest(&host_path))
+            .await
+            .context("reading the files to inject")?;
+        digest.map(Some).map_err(contract)
+    }
+
+    fn notices(&self) -> Vec<String> {
+        let single = |namespace: &UserNamespace| {
+            namespace.single_reason().map(|reason| {
+                format!("only one user id exists inside: {reason}; `hmvm doctor` has the fix")
+            })
+        };
+        match self.machine.user_namespace() {
+            Ok(namespace) => single(&namespace).into_iter().collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a command finds around itself: its environment, and the files about the network.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+
+use hm_vm_core::Error;
+
+/// Name of every VM. Not unique: it must not make two runs of one command differ.
+pub(crate) const HOST_NAME: &str = "hm-vm";
+
+/// The environment of a command that declares none.
+const DEFAULT: [(&str, &str); 4] = [
+    (
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
+    ("HOME", "/root"),
+    ("USER", "root"),
+    ("LANG", "C.UTF-8"),
+];
+
+/// The declared environment over the default one, as `NAME=value`.
+///
+/// # Errors
+///
+/// [`Error::InvalidInput`] for a name that is empty or has `=` or a zero byte in it, and for a
+/// value with a zero byte.
+pub(crate) fn environment(declared: &[(String, String)]) -> Result<Vec<CString>, Error> {
+    let mut all: BTreeMap<&str, &str> = DEFAULT.into_iter().collect();
+    for (name, value) in declared {
+        if name.is_empty() || name.contains('=') {
+            return Err(Error::InvalidInput {
+                what: format!("environment variable {name:?}"),
+                reason: "a name must not be empty, and must not contain \"=\"".into(),
+            });
+        }
+        all.insert(name, value);
+    }
+    all.into_iter()
+        .map(|(name, value)| {
+            text(&format!("{name}={value}"), || {
+                format!("environment variable {name:?}")
+            })
+        })
+        .collect()
+}
+
+/// `text` for the kernel. `what` names it if it has a zero byte.
+pub(crate) fn text(text: &str, what: impl FnOnce() -> String) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| Error::InvalidInput {
+        what: what(),
+        reason: "must not contain a zero byte".into(),
+    })
+}
+
+/// A file of `/etc` that the VM sees in place of its image's, and that no snapshot keeps.
+#[derive(Debug, Clone)]
+pub(crate) struct ProvidedFile {
+    /// Its name in `/etc`.
+    pub(crate) name: &'static str,
+    /// Its content.
+    pub(crate) content: Vec<u8>,
+}
+
+/// The files that every VM gets.
+pub(crate) fn provided_files(resolv_conf: String) -> Vec<ProvidedFile> {
+    let hosts = format!(
+        "127.0.0.1\tlocalhost\n127.0.1.1\t{HOST_NAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    );
+    let file = |name, content: String| ProvidedFile {
+        name,
+        content: content.into_bytes(),
+    };
+    vec![
+        file("hosts", hosts),
+        file("hostname", format!("{HOST_NAME}\n")),
+        file("resolv.conf", resolv_conf),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.into(), value.into())
+    }
+
+    #[test]
+    fn declared_wins_over_default_and_later_over_earlier() {
+        let env =
+            environment(&[pair("PATH", "/a"), pair("X", "1"), pair("X", "2=3\n")]).expect("valid");
+        assert!(env.contains(&c"PATH=/a".into()));
+        assert!(env.contains(&c"X=2=3\n".into()));
+        assert!(env.contains(&c"HOME=/root".into()));
+        assert_eq!(env.len(), 5);
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused() {
+        for (name, value) in [("", "x"), ("a=b", "x"), ("a\0", "x"), ("a", "\0")] {
+            assert!(
+                environment(&[pair(name, value)]).is_err(),
+                "{name:?}={value:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Running one command: from the launch to the death of its last process.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hm_vm_core::{Cancellation, Error, OutputDecoder, OutputSink, ResourceUsage, Stream};
+use hm_vm_sys::launch::{CommandEnd, Launch, LaunchError, Process, ProcessUsage, launch};
+use hm_vm_sys::readiness::watch;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+/// As much as a pipe holds.
+const CHUNK: usize = 64 * 1024;
+
+/// How a command ended, before limits are looked at.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// What init says, if it could say something.
+    pub(crate) end: Option<CommandEnd>,
+    pub(crate) usage: ResourceUsage,
+    /// Why it was stopped, if it was.
+    pub(crate) stopped: Option<Error>,
+}
+
+/// Starts the process. Dropping the future kills what it may have started.
+pub(crate) async fn start(plan: Launch, working_dir: &str) -> Result<Process> {
+    tracing::trace!(%plan, "launching");
+    let (sender, receiver) = oneshot::channel();
+    launch(plan, move |result| {
+        // If nobody waits any more, the process is dropped here: the VM is killed.
+        let _ = sender.send(result);
+    })?;
+    match receiver.await.context("the spawner thread is gone")? {
+        Ok(process) => Ok(process),
+        Err(LaunchError::WorkingDirectory { source }) => Err(Error::InvalidInput {
+            what: format!("working directory {working_dir:?}"),
+            reason: format!("cannot be entered in the VM: {source}"),
+        }
+        .into()),
+        Err(LaunchError::Sys(error)) => Err(error).context("starting the VM"),
+    }
+}
+
+/// A pipe for output: the end to read from, and the end for the process.
+pub(crate) fn output_pipe() -> Result<(pipe::Receiver, OwnedFd)> {
+    let (read, write) = std::io::pipe().context("making a pipe")?;
+    rustix::fs::fcntl_setfl(&read, rustix::fs::OFlags::NONBLOCK).context("preparing a pipe")?;
+    let receiver = pipe::Receiver::from_owned_fd(read.into()).context("preparing a pipe")?;
+    Ok((receiver, write.into()))
+}
+
+/// A process whose end can be waited for.
+pub(crate) struct Watched {
+    process: Process,
+    ended: AsyncFd<OwnedFd>,
+    began: Instant,
+}
+
+impl Watched {
+    pub(crate) fn new(process: Process) -> Result<Self> {
+        let pidfd = rustix::io::fcntl_dupfd_cloexec(process.pidfd(), 0)
+            .context("duplicating a process descriptor")?;
+        let ended = watch(pidfd, Interest::READABLE).context("watching the VM's first process")?;
+        Ok(Self {
+            process,
+            ended,
+            began: Instant::now(),
+        })
+    }
+
+    /// Waits for the end of every process of the VM. A stop request ends them: at first by
+    /// SIGTERM, after the grace period by SIGKILL. Safe to drop, and to call again.
+    pub(crate) async fn ended(
+        &self,
+        stop: &Cancellation,
+        grace: Duration,
+    ) -> Result<Option<Error>> {
+        tokio::select! {
+            biased;
+            ended = self.ended.readable() => {
+                ended.context("waiting for the VM")?;
+                return Ok(None);
+            }
+            cause = stop.cancelled() => {
+                self.end(stop, grace).await?;
+                Ok(Some(Error::from(cause)))
+            }
+        }
+    }
+
+    async fn end(&self, stop: &Cancellation, grace: Duration) -> Result<()> {
+        if !stop.is_killed() {
+            self.process.terminate();
+            tokio::select! {
+                biased;
+                ended = self.ended.readable() => {
+                    ended.context("waiting for the VM")?;
+                    return Ok(());
+                }
+                () = stop.killed() => {}
+                () = sleep(grace) => {}
+            }
+        }
+        self.process.kill();
+        self.ended.readable().await.context("waiting for the VM")?;
+        Ok(())
+    }
+
+    /// The account of a process that has ended.
+    pub(crate) fn account(mut self, stopped: Option<Error>) -> Ended {
+        let end = self.process.command_end();
+        let used = self.process.reap();
+        Ended {
+            end,
+            usage: usage(self.began.elapsed(), used),
+            stopped,
+        }
+    }
+}
+
+fn usage(wall: Duration, used: Option<ProcessUsage>) -> ResourceUsage {
+    ResourceUsage {
+        wall,
+        cpu: used.map(|used| used.cpu),
+        peak_memory_bytes: used.map(|used| used.largest_process_bytes),
+        written_bytes: used.map(|used| used.written_bytes),
+    }
+}
+
+/// The two output streams of a command.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) stdout: pipe::Receiver,
+    pub(crate) stderr: pipe::Receiver,
+}
+
+impl Output {
+    /// Delivers everything, up to the end of both streams.
+    ///
+    /// A sink that is slow holds the command back: nothing is read meanwhile.
+    pub(crate) async fn deliver(mut self, sink: &dyn OutputSink) -> Result<()> {
+        let mut decoder = OutputDecoder::new();
+        let mut from_stdout = vec![0; CHUNK];
+        let mut from_stderr = vec![0; CHUNK];
+        let (mut stdout_open, mut stderr_open) = (true, true);
+        while stdout_open || stderr_open {
+            let (stream, length) = tokio::select! {
+                length = self.stdout.read(&mut from_stdout), if stdout_open => {
+                    (Stream::Stdout, length)
+                }
+                length = self.stderr.read(&mut from_stderr), if stderr_open => {
+                    (Stream::Stderr, length)
+                }
+            };
+            let length = length.context("reading the command's output")?;
+            let (open, buffer) = match stream {
+                Stream::Stdout => (&mut stdout_open, &from_stdout),
+                Stream::Stderr => (&mut stderr_open, &from_stderr),
+            };
+            if length == 0 {
+                *open = false;
+            } else {
+                decoder.push(stream, &buffer[..length], sink);
+            }
+        }
+        decoder.finish(sink);
+        Ok(())
+    }
+}
+
+/// The exit code of rule V1, and a line for standard error where the user needs one.
+pub(crate) fn exit_code(end: CommandEnd, program: &str) -> (i32, Option<String>) {
+    const NOT_FOUND: i32 = 127;
+    const SIGNAL: i32 = 128;
+    match end {
+        CommandEnd::Exited(code) => (i32::from(code), None),
+        CommandEnd::Signaled(signal) => (SIGNAL + i32::from(signal), None),
+        CommandEnd::NotExecuted(errno) => {
+            let error = std::io::Error::from_raw_os_error(errno);
+            (NOT_FOUND, Some(format!("hm-vm: {program}: {error}")))
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! One VM.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use hm_vm_core::{
+    Cancellation, Error, ExecOutcome, ExecRequest, OutputSink, SnapshotId, SnapshotLabel, Stream,
+    Terminal, Vm, VmConfig,
+};
+use hm_vm_store::VmFiles;
+use hm_vm_sys::launch::{Launch, Namespaces};
+use tokio::sync::Mutex;
+
+use crate::backend::Machine;
+use crate::environment::{environment, provided_files, text};
+use crate::error::contract;
+use crate::exec::{self, Ended, Output, Watched};
+use crate::limits::Confinement;
+use crate::network::Network;
+use crate::plan::{self, SCRIPT_PATH, Surroundings};
+use crate::terminal;
+
+/// A VM: its files, and what it may use.
+#[derive(Debug)]
+pub(crate) struct SandboxVm {
+    machine: Arc<Machine>,
+    files: Option<Arc<VmFiles>>,
+    config: VmConfig,
+    /// Held while a command runs, or files go in: an overlay's upper directory serves one mount.
+    busy: Mutex<()>,
+}
+
+/// Longest argument that the kernel takes (`MAX_ARG_STRLEN`), less its end.
+const LONGEST_ARGUMENT: usize = 128 * 1024 - 1;
+
+const SHELL: &str = "/bin/sh";
+
+impl SandboxVm {
+    pub(crate) fn new(machine: Arc<Machine>, files: VmFiles, config: VmConfig) -> Self {
+        Self {
+            machine,
+            files: Some(Arc::new(files)),
+            config,
+            busy: Mutex::new(()),
+        }
+    }
+
+    fn files(&self) -> Result<&Arc<VmFiles>> {
+        self.files.as_ref().context("the VM has been destroyed")
+    }
+
+    /// Everything about one launch but its standard streams.
+    fn prepare(&self, request: &ExecRequest<'_>, run: &Run<'_>) -> Result<Launch> {
+        let files = self.files()?;
+        let store = self.machine.store.root();
+        let working_dir = working_directory(request.working_dir)?;
+        let mut env = environment(request.env)?;
+        if run.terminal.is_some() && !env.iter().any(|pair| pair.as_bytes().starts_with(b"TERM=")) {
+            env.push(c"TERM=xterm-256color".into());
+        }
+        let (argv, script) = command_line(request.cmd)?;
+        remove_mount_traces(&store.join(files.work()));
+        let (host, lowers) = self.machine.lowers(files)?;
+        let provided = provided_files(run.network.resolv_conf());
+        let around = Surroundings {
+            store,
+            lowers,
+            upper: files.upper(),
+            work: files.work(),
+            translate_owners: self.machine.translate_owners,
+            host,
+            cgroup: run.confinement.entrances()?,
+            disk: None,
+            network: self.config.network,
+            weaker: &self.config.allow_weaker,
+            provided: &provided,
+            script,
+            terminal: run.terminal,
+            working_dir,
+        };
+        let null = std::fs::File::open("/dev/null").context("opening /dev/null")?;
+        let duplicate = |fd: &OwnedFd| fd.try_clone().context("duplicating a descriptor");
+        let [stdout, stderr] = run.output;
+        Ok(Launch {
+            user_namespace: self.machine.user_namespace()?,
+            outer: plan::outer(&around)?,
+            namespaces: Namespaces {
+                network: self.config.network != hm_vm_core::NetworkPolicy::Host,
+            },
+            inner: plan::inner(&around)?,
+            argv,
+            env,
+            stdio: [
+                match run.input {
+                    Some(input) => duplicate(input)?,
+                    None => null.into(),
+                },
+                duplicate(stdout)?,
+                duplicate(stderr)?,
+            ],
+            terminal: run.terminal.is_some(),
+            gated: run.network.needs_attachment() || run.confinement.needs_attachment(),
+        })
+    }
+
+    /// Starts the command, and ties limits and network to it.
+    async fn launch(
+        &self,
+        plan: Launch,
+        confinement: &Confinement,
+        network: &mut Network,
+        working_dir: &str,
+    ) -> Result<Watched> {
+        let mut process = exec::start(plan, working_dir).await?;
+        confinement.attach(process.pid())?;
+        network.attach(process.pid()).await?;
+        process.open_gate()?;
+        Watched::new(process)
+    }
+
+    /// Turns the account of a command into a result.
+    fn judge(
+        ended: Ended,
+        confinement: &Confinement,
+        sink: &dyn OutputSink,
+    ) -> Result<ExecOutcome> {
+        let mut usage = ended.usage;
+        let exceeded = confinement.look(&mut usage);
+        if let Some(stopped) = ended.stopped {
+            return Err(stopped.into());
+        }
+        let Some(end) = ended.end else {
+            return Err(exceeded
+                .unwrap_or_else(|| Error::VmLost {
+                    reason: "its first process was killed from outside".into(),
+                })
+                .into());
+        };
+        let (exit_code, message) = exec::exit_code(end, SHELL);
+        // The command may have coped with the loss of a process: only its own death counts.
+        if let (true, Some(error)) = (exit_code != 0, exceeded) {
+            return Err(error.into());
+        }
+        if let Some(message) = message {
+            if sink.wants_bytes() {
+                sink.on_bytes(Stream::Stderr, format!("{message}\n").as_bytes());
+            } else {
+                sink.on_stderr(&message);
+            }
+        }
+        Ok(ExecOutcome { exit_code, usage })
+    }
+}
+
+/// What differs between a command with pipes and one on a terminal.
+struct Run<'a> {
+    confinement: &'a Confinement,
+    network: &'a Network,
+    input: Option<&'a OwnedFd>,
+    output: [&'a OwnedFd; 2],
+    terminal: Option<&'a Path>,
+}
+
+fn working_directory(path: &str) -> Result<CString, Error> {
+    let what = || format!("working directory {path:?}");
+    if !path.starts_with('/') {
+        return Err(Error::InvalidInput {
+            what: what(),
+            reason: "must be an absolute path".into(),
+        });
+    }
+    text(path, what)
+}
+
+/// The arguments of the shell, and the script where it is too long for an argument.
+fn command_line(cmd: &str) -> Result<(Vec<CString>, Option<&str>), Error> {
+    let command = text(cmd, || "the command".into())?;
+    let shell = || vec![plan::c(SHELL), c"-c".into()];
+    let mut argv = shell();
+    if cmd.len() <= LONGEST_ARGUMENT {
+        argv.push(command);
+        return Ok((argv, None));
+    }
+    argv.push(plan::c(&format!(". {SCRIPT_PATH}")));
+    Ok((argv, Some(cmd)))
+}
+
+/// Removes the mark that a volatile overlay leaves in its work directory to say that a crash may
+/// have lost data. Nothing was lost: every process is dead, and the page cache is the kernel's.
+fn remove_mount_traces(work: &Path) {
+    for trace in ["work/incompat/volatile", "work/incompat"] {
+        // Absent before the first mount. Anything worse shows when the mount fails.
+        let _ = std::fs::remove_dir(work.join(trace));
+    }
+}
+
+/// Between SIGTERM and SIGKILL where the caller has no say.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[async_trait]
+impl Vm for SandboxVm {
+    async fn inject(&self, host_path: &Path, guest_path: &str) -> Result<()> {
+        let _busy = self.busy.lock().await;
+        let files = Arc::clone(self.files()?);
+        let (host_path, guest_path) = (host_path.to_owned(), guest_path.to_owned());
+        let report =
+            tokio::task::spawn_blocking(move || files.inject(&host_path, &guest_path)).await;
+        report.context("injecting files")?.map_err(contract)?;
+        Ok(())
+    }
+
+    async fn exec(
+        &self,
+        cmd: &str,
+        env: &[(String, String)],
+        working_dir: &str,
+        sink: &dyn OutputSink,
+    ) -> Result<i32> {
+        let request = ExecRequest {
+            cmd,
+            env,
+            working_dir,
+            stop: &Cancellation::new(),
+            grace: GRACE,
+        };
+        Ok(self.exec_with(&request, sink).await?.exit_code)
+    }
+
+    async fn snapshot(&mut self, label: &SnapshotLabel) -> Result<SnapshotId> {
+        let files = self.files()?;
+        let label = match label {
+            SnapshotLabel::Ephemeral => None,
+            SnapshotLabel::Cached(key) => Some(key.as_str()),
+        };
+        // Without an await: the snapshot either has an owner, or does not exist.
+        files.commit(label).map_err(contract)
+    }
+
+    async fn destroy(&mut self) -> Result<()> {
+        let Some(files) = self.files.take() else {
+            return Ok(());
+        };
+        files.remove().map_err(contract)
+    }
+
+    async fn exec_with(
+        &self,
+        request: &ExecRequest<'_>,
+        sink: &dyn OutputSink,
+    ) -> Result<ExecOutcome> {
+        let _busy = self.busy.lock().await;
+        request.stop.check()?;
+        let confinement = self.machine.limits.confine(&self.config)?;
+        let mut network = Network::new(self.config.network)?;
+        let (stdout, to_stdout) = exec::output_pipe()?;
+        let (stderr, to_stderr) = exec::output_pipe()?;
+        let plan = self.prepare(
+            request,
+            &Run {
+                confinement: &confinement,
+                network: &network,
+                input: None,
+                output: [&to_stdout, &to_stderr],
+                terminal: None,
+            },
+        )?;
+        drop((to_stdout, to_stderr));
+        let watched = self
+            .launch(plan, &confinement, &mut network, request.working_dir)
+            .await?;
+        let output = Output { stdout, stderr };
+        let (stopped, ()) = tokio::try_join!(
+            watched.ended(request.stop, request.grace),
+            output.deliver(sink)
+        )?;
+        Self::judge(watched.account(stopped), &confinement, sink)
+    }
+
+    async fn terminal(&self, request: &ExecRequest<'_>, terminal: Terminal) -> Result<ExecOutcome> {
+        let _busy = self.busy.lock().await;
+        request.stop.check()?;
+        let confinement = self.machine.limits.confine(&self.config)?;
+        let mut network = Network::new(self.config.network)?;
+        let (pty, slave) = terminal::Pty::open(&*self.machine.user_namespace()?, &terminal)?;
+        let plan = self.prepare(
+            request,
+            &Run {
+                confinement: &confinement,
+                network: &network,
+                input: Some(&slave),
+                output: [&slave, &slave],
+                terminal: Some(pty.path()),
+            },
+        )?;
+        drop(slave);
+        let watched = self
+            .launch(plan, &confinement, &mut network, request.working_dir)
+            .await?;
+        let stopped = {
+            let mut relay = std::pin::pin!(pty.relay(terminal));
+            let ended = watched.ended(request.stop, request.grace);
+            let mut ended = std::pin::pin!(ended);
+            tokio::select! {
+                stopped = &mut ended => {
+                    // What the session wrote last is still in the terminal.
+                    relay.await?;
+                    stopped?
+                }
+                result = &mut relay => {
+                    result?;
+                    ended.await?
+                }
+            }
+        };
+        Self::judge(
+            watched.account(stopped),
+            &confinement,
+            &hm_vm_core::NullSink,
+        )
+    }
+}
