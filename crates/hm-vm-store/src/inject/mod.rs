@@ -22,16 +22,23 @@
 //! Both functions start threads. They must not be called inside `UserNamespace::run`, and need
 //! not be: what they write belongs to the calling user, who is the guest's root.
 
+mod copying;
 mod error;
 mod guest;
+mod hashing;
 mod layer;
+mod manifest;
+mod place;
+mod removal;
+mod rules;
 mod scan;
 mod stat_cache;
 mod tree;
+mod walk;
 
 pub use error::InjectError;
 pub use guest::{DirectoryAttributes, EmptyGuest, GuestEntry, GuestView};
-pub use layer::{LayerReport, LayerRequest, LinkSource, layer_identity, write_layer};
+pub use layer::{LayerReport, LayerRequest, LinkSource, layer_identity, set_owners, write_layer};
 pub use scan::scan;
 pub use stat_cache::StatCache;
 pub use tree::{Entry, EntryKind, Tree};
