@@ -1,10 +1,8 @@
 //! Prints what the registry and a cache hit cost: `cargo run --release -p hm-vm --example
 //! registry_figures [ENTRIES]`. Times are medians of many operations, in microseconds.
-#![allow(
+#![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    clippy::allow_attributes,
-    missing_docs,
     reason = "a program for people at a terminal"
 )]
 

@@ -53,7 +53,8 @@ impl Drop for LiveVm {
     }
 }
 
-/// A snapshot that nobody has received yet. It is removed when this is dropped.
+/// A snapshot that belongs to nobody: not received yet, or given up. It is removed when this is
+/// dropped.
 pub(super) struct Unclaimed {
     snapshot: Option<SnapshotId>,
     backend: Arc<dyn VmBackend>,

@@ -261,11 +261,16 @@ impl Execution<'_> {
 
     /// Removes what the registry handed back, and tries what earlier executions could not remove.
     async fn remove_freed(&mut self, freed: Vec<SnapshotId>) {
-        let registry = &self.engine.registry;
-        for snapshot in &freed {
-            if let Err(error) = self.remove_doomed(snapshot).await {
+        let (backend, registry) = (&self.engine.backend, &self.engine.registry);
+        // All guarded at once: should this be dropped at one, the others go as well.
+        let guarded: Vec<(SnapshotId, Unclaimed)> = freed
+            .iter()
+            .map(|id| (id.clone(), Unclaimed::new(id.clone(), backend, registry)))
+            .collect();
+        for (id, snapshot) in guarded {
+            if let Err(error) = snapshot.remove().await {
                 self.phases
-                    .notice(|| format!("failed to remove the old snapshot {snapshot}: {error:#}"));
+                    .notice(|| format!("failed to remove the old snapshot {id}: {error:#}"));
             }
         }
         let earlier = registry

@@ -1,0 +1,14 @@
+//! All tests of the engine but the contract's, in one binary.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::print_stdout, reason = "worker processes talk to their test")]
+
+mod runner {
+    mod dropping;
+    mod execute;
+    mod output;
+    mod processes;
+    mod registry;
+    mod registry_files;
+    mod single_flight;
+    mod support;
+}
