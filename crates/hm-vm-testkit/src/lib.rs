@@ -2,11 +2,19 @@
 //!
 //! | Module | What |
 //! |---|---|
+//! | [`conformance`] | the rules of the contract as checks that any backend can be put to |
 //! | [`fake`] | a strict backend in memory, for tests of what stands above the backends |
 //! | [`failpoint`] | named points at which test code lets an operation fail or wait |
+//! | [`roots`], [`images`] | directories and images for tests |
+//! | [`privilege`], [`skip`] | what tests need, and visible skips where it is missing |
 #![forbid(unsafe_code)]
 
+pub mod conformance;
 pub mod failpoint;
 pub mod fake;
+pub mod images;
+pub mod privilege;
+pub mod roots;
+pub mod skip;
 
 mod lock;

@@ -1,5 +1,9 @@
 //! Tests of the testkit itself.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "runner/broken.rs"]
+mod broken;
 #[path = "runner/fake.rs"]
 mod fake;
+#[path = "runner/fake_conformance.rs"]
+mod fake_conformance;

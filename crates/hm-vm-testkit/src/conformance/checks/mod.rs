@@ -1,0 +1,17 @@
+//! The checks, by subject.
+
+pub(super) mod concurrency;
+pub(super) mod drops;
+mod errors;
+pub(super) mod files;
+pub(super) mod inject;
+pub(super) mod input;
+pub(super) mod life_cycle;
+pub(super) mod limits;
+pub(super) mod network;
+pub(super) mod output;
+pub(super) mod processes;
+pub(super) mod refusals;
+pub(super) mod snapshots;
+pub(super) mod stop;
+pub(super) mod terminal;
