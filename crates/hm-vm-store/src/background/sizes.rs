@@ -47,9 +47,8 @@ fn settle_snapshots(core: &Core) -> Result<(), StoreError> {
         tx.prepare_cached(
             "UPDATE snapshots SET own_bytes = (
                  SELECT CASE WHEN count(*) = count(bytes) THEN coalesce(sum(bytes), 0) END
-                 FROM (SELECT layer FROM stack_layers WHERE stack = snapshots.stack
-                       ORDER BY position DESC LIMIT snapshots.own_layers)
-                 JOIN layers ON layers.id = layer)
+                 FROM json_each(snapshots.own_layers) AS own
+                 LEFT JOIN layers ON layers.id = own.value)
              WHERE own_bytes IS NULL",
         )?
         .execute([])?;

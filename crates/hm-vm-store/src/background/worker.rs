@@ -38,6 +38,10 @@ fn work(core: &Core, shared: &Shared, batch: Batch) {
             note(sizes::measure_all(core, shared.stop()));
         }
     }
+    if !batch.flatten.is_empty() && !stopped() {
+        // The sizes of what single commits added are lost with their layers.
+        note(sizes::measure_all(core, shared.stop()));
+    }
     for snapshot in batch.flatten {
         if !stopped() {
             match flatten::flatten_snapshot(core, snapshot, shared.stop()) {

@@ -60,7 +60,7 @@ CREATE TABLE snapshots (
     created INTEGER NOT NULL, last_used INTEGER NOT NULL,   -- microseconds since 1970
     depth INTEGER NOT NULL,
     stack INTEGER NOT NULL,
-    own_layers INTEGER NOT NULL,    -- how many layers, from the top, its commit added
+    own_layers TEXT NOT NULL,       -- the layers that its commit added, a JSON list
     own_bytes INTEGER,
     durable INTEGER NOT NULL,
     boot TEXT NOT NULL

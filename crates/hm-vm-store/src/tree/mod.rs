@@ -8,4 +8,6 @@ pub(crate) mod copy;
 pub(crate) mod directory;
 pub(crate) mod measure;
 pub(crate) mod merge;
+#[cfg(test)]
+mod merge_tests;
 pub(crate) mod remove;

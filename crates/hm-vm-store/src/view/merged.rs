@@ -222,15 +222,19 @@ impl OpenDirectory {
         kind: FileType,
         last: bool,
     ) -> io::Result<Slot> {
+        if matches!(kind, FileType::CharacterDevice | FileType::Unknown) {
+            match stat(fd.as_fd(), name) {
+                Ok(found) if is_whiteout(&found) => return Ok(Slot::Nothing),
+                // Gone meanwhile: the host's own files change.
+                Err(Errno::NOENT) => return Ok(Slot::Nothing),
+                other => other.map(|_| ())?,
+            }
+        }
         if self.is_directory(fd, name, kind)? {
             return Ok(Slot::Directory {
                 parts: vec![part],
                 closed: !last && self.hides(fd, name)?,
             });
-        }
-        let may_be_whiteout = matches!(kind, FileType::CharacterDevice | FileType::Unknown);
-        if may_be_whiteout && is_whiteout(&stat(fd.as_fd(), name)?) {
-            return Ok(Slot::Nothing);
         }
         Ok(Slot::Leaf(part))
     }

@@ -221,8 +221,9 @@ fn insert_snapshot(
         snapshot,
         depth,
     } = &state.origin;
-    let old = state.stack.layers.len().saturating_sub(state.origin_layers);
-    let sealed = usize::from(stack.layers.last() == Some(&state.next_layer));
+    let sealed = stack.layers.last().filter(|&&top| top == state.next_layer);
+    let since = state.stack.layers.iter().skip(state.origin_layers);
+    let own: Vec<String> = since.chain(sealed).map(i64::to_string).collect();
     let now = now_micros();
     tx.prepare_cached(
         "INSERT INTO snapshots (name, label, parent, image, created, last_used, depth, stack,
@@ -237,7 +238,7 @@ fn insert_snapshot(
         now,
         depth + 1,
         stack.id,
-        old + sealed,
+        format!("[{}]", own.join(",")),
         core.boot
     ])?;
     Ok(tx.last_insert_rowid())
