@@ -5,6 +5,8 @@
 mod runner {
     mod dropping;
     mod execute;
+    #[cfg(feature = "sandbox")]
+    mod gc;
     mod output;
     mod processes;
     mod registry;

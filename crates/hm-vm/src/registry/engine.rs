@@ -194,3 +194,21 @@ impl ImageRegistry {
         Ok(())
     }
 }
+
+/// For collection.
+#[cfg(feature = "sandbox")]
+impl ImageRegistry {
+    /// Removes what is doomed by `remove`, which must succeed for what is gone already.
+    pub(crate) fn remove_doomed(&self, remove: impl Fn(&SnapshotId) -> Result<()>) -> Result<()> {
+        let doomed = self.run("list the removals", |connection| {
+            doomed::snapshots(connection, usize::MAX)
+        })?;
+        for snapshot in doomed {
+            remove(&snapshot)?;
+            self.run("record a removal", |connection| {
+                doomed::settle(connection, &snapshot)
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,1 +1,0 @@
-//! What to remove when space runs out.
