@@ -3,6 +3,8 @@
 
 #[path = "runner/broken.rs"]
 mod broken;
+#[path = "runner/broken_backend.rs"]
+mod broken_backend;
 #[path = "runner/fake.rs"]
 mod fake;
 #[path = "runner/fake_conformance.rs"]

@@ -146,6 +146,11 @@ pub(crate) async fn children_outlive_their_parent(ctx: &Context<'_>) -> Result<(
     let mut running = ctx.restore(&parent).await?;
     let mut grandchild = ctx.restore(&child).await?;
     ctx.remove(&parent).await?;
+    let exists = ctx.backend.snapshot_exists(&child).await?;
+    ensure!(exists, "B5: a child went with its parent");
+    let mut again = ctx.restore(&child).await?;
+    again.expect("cat /d/one /d/two", "1\n2").await?;
+    again.destroy().await?;
     running.expect("cat /d/one /d/gone", "1\n1").await?;
     vm.expect("cat /d/one /d/two", "1\n2").await?;
     ctx.remove(&child).await?;
