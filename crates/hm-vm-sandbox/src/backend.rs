@@ -113,8 +113,8 @@ impl Machine {
         for lower in files.lowers() {
             match lower {
                 Lower::Layer(path) => lowers.push(path),
-                Lower::HostRoot if self.translate_owners => {
-                    lowers.push(files::HOST.into());
+                Lower::HostRoot if self.host_can_be_a_layer() => {
+                    lowers.push(files::HOST_VIEW.into());
                     host = HostTree::Layer(self.submounts()?);
                 }
                 Lower::HostRoot => {
@@ -125,6 +125,11 @@ impl Machine {
         }
         lowers.push(files::SKELETON.into());
         Ok((host, lowers))
+    }
+
+    /// Owners have to be translated, and the kernel stacks no more than two overlays.
+    fn host_can_be_a_layer(&self) -> bool {
+        self.translate_owners && !root_is_an_overlay()
     }
 
     fn submounts(&self) -> Result<Vec<PathBuf>> {
@@ -139,6 +144,13 @@ impl Machine {
         let shown = files::prepare_host(self.store.root())?;
         Ok(self.shown.get_or_init(|| shown))
     }
+}
+
+/// As in a container.
+fn root_is_an_overlay() -> bool {
+    /// `OVERLAYFS_SUPER_MAGIC`.
+    const OVERLAY: i64 = 0x794c_7630;
+    rustix::fs::statfs("/").is_ok_and(|found| i64::from(found.f_type) == OVERLAY)
 }
 
 #[async_trait]

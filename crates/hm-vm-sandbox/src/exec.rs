@@ -82,8 +82,8 @@ impl Watched {
         tokio::select! {
             biased;
             ended = self.ended.readable() => {
-                ended.context("waiting for the VM")?;
-                return Ok(None);
+                let _ = ended.context("waiting for the VM")?;
+                Ok(None)
             }
             cause = stop.cancelled() => {
                 self.end(stop, grace).await?;
@@ -98,7 +98,7 @@ impl Watched {
             tokio::select! {
                 biased;
                 ended = self.ended.readable() => {
-                    ended.context("waiting for the VM")?;
+                    let _ = ended.context("waiting for the VM")?;
                     return Ok(());
                 }
                 () = stop.killed() => {}
@@ -106,7 +106,7 @@ impl Watched {
             }
         }
         self.process.kill();
-        self.ended.readable().await.context("waiting for the VM")?;
+        let _ = self.ended.readable().await.context("waiting for the VM")?;
         Ok(())
     }
 

@@ -3,7 +3,11 @@
 //! ```text
 //! mounts/root        where a VM's root is put together; each VM does so in a mount namespace of
 //!                    its own, so that one directory serves them all
-//! mounts/host        where the host's root is attached, as the lowest layer of the `host` image
+//! mounts/host        where the host's root is attached
+//! mounts/empty       where an empty file system is mounted
+//! mounts/host-view   a read-only overlay of these two: the lowest layer of the `host` image. (The
+//!                    host's root itself cannot be one: the other layers lie inside of it, which
+//!                    overlayfs refuses as overlapping)
 //! mounts/skeleton    lowest layer of every VM: the directories and files that we mount over, for
 //!                    images that lack them, so that no snapshot gets them
 //! ```
@@ -17,6 +21,8 @@ use anyhow::{Context, Result};
 
 pub(crate) const ROOT: &str = "mounts/root";
 pub(crate) const HOST: &str = "mounts/host";
+pub(crate) const EMPTY: &str = "mounts/empty";
+pub(crate) const HOST_VIEW: &str = "mounts/host-view";
 pub(crate) const SKELETON: &str = "mounts/skeleton";
 pub(crate) const HOST_SKELETON: &str = "mounts/host-skeleton";
 
@@ -27,7 +33,7 @@ const FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
 pub(crate) fn prepare(store: &Path) -> Result<()> {
     let mounts = store.join("mounts");
     make_directory(&mounts, 0o700)?;
-    for place in [ROOT, HOST, SKELETON] {
+    for place in [ROOT, HOST, EMPTY, HOST_VIEW, SKELETON] {
         make_directory(&store.join(place), 0o755)?;
     }
     let skeleton = store.join(SKELETON);

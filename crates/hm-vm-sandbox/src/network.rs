@@ -1,26 +1,34 @@
 //! What a VM reaches.
 
-use anyhow::Result;
-use hm_vm_core::{Error, NetworkPolicy};
+use std::path::PathBuf;
 
-/// The network of one command.
+use anyhow::{Context, Result};
+use hm_vm_core::NetworkPolicy;
+use hm_vm_sys::pasta::{GuestResolver, Pasta, PastaGuard};
+
+/// The network of one command. Dropping it ends what carries the traffic.
 #[derive(Debug)]
 pub(crate) struct Network {
     policy: NetworkPolicy,
+    /// Carries `outbound` while the command runs.
+    pasta: Option<PastaGuard>,
 }
 
 impl Network {
-    pub(crate) fn new(policy: NetworkPolicy) -> Result<Self, Error> {
-        Ok(Self { policy })
+    pub(crate) fn new(policy: NetworkPolicy) -> Self {
+        Self {
+            policy,
+            pasta: None,
+        }
     }
 
-    /// Name servers for the VM.
+    /// Content of the VM's `/etc/resolv.conf`.
     pub(crate) fn resolv_conf(&self) -> String {
         match self.policy {
             NetworkPolicy::None => String::new(),
-            NetworkPolicy::Outbound | NetworkPolicy::Host => {
-                std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-            }
+            NetworkPolicy::Outbound => GuestResolver::of_this_host().resolv_conf(),
+            // Without the file there are no name servers, as on the host.
+            NetworkPolicy::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         }
     }
 
@@ -29,13 +37,22 @@ impl Network {
         self.policy == NetworkPolicy::Outbound
     }
 
-    /// Connects the network namespace of this process.
-    pub(crate) async fn attach(&mut self, _pid: u32) -> Result<()> {
+    /// Connects the network namespace of this process. `scratch` is a directory of the VM's own.
+    pub(crate) async fn attach(&mut self, pid: u32, scratch: PathBuf) -> Result<()> {
+        if self.policy != NetworkPolicy::Outbound {
+            return Ok(());
+        }
+        let pasta = Pasta::find().context("pasta is not installed any more")?;
+        // If nobody waits any more, the guard is dropped on that thread, which ends pasta.
+        let guard = tokio::task::spawn_blocking(move || pasta.attach(pid, &scratch))
+            .await
+            .context("connecting the VM's network")?;
+        self.pasta = Some(guard?);
         Ok(())
     }
 }
 
 /// Whether `outbound` can be had.
 pub(crate) fn outbound_available() -> bool {
-    false
+    Pasta::find().is_some()
 }

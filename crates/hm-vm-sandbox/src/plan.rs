@@ -148,7 +148,12 @@ pub(crate) fn outer(around: &Surroundings<'_>) -> Result<Vec<Op>> {
 
 /// The operations of the VM's first process.
 pub(crate) fn inner(around: &Surroundings<'_>) -> Result<Vec<Op>> {
-    let mut ops = vec![overlay(around)?, Op::PivotRoot(c(files::ROOT))];
+    let mut ops = Vec::with_capacity(64);
+    if matches!(around.host, HostTree::Layer(_)) {
+        host_view(&mut ops);
+    }
+    ops.push(overlay(around)?);
+    ops.push(Op::PivotRoot(c(files::ROOT)));
     host_tree(around, &mut ops)?;
     system_directories(around, &mut ops);
     devices(around, &mut ops)?;
@@ -210,6 +215,22 @@ fn overlay(around: &Surroundings<'_>) -> Result<Op> {
         lowers.len()
     );
     Ok(mount("overlay", files::ROOT, "overlay", 0, &data))
+}
+
+fn host_view(ops: &mut Vec<Op>) {
+    ops.push(mount("tmpfs", files::EMPTY, "tmpfs", 0, "size=4k,mode=755"));
+    let data = format!(
+        "userxattr,index=off,metacopy=off,lowerdir={}:{}",
+        files::EMPTY,
+        files::HOST
+    );
+    ops.push(mount(
+        "overlay",
+        files::HOST_VIEW,
+        "overlay",
+        flag::RDONLY,
+        &data,
+    ));
 }
 
 /// The working directory is the host's root here, and `/` is the VM's.

@@ -118,7 +118,9 @@ impl SandboxVm {
     ) -> Result<Watched> {
         let mut process = exec::start(plan, working_dir).await?;
         confinement.attach(process.pid())?;
-        network.attach(process.pid()).await?;
+        let work = self.machine.store.root().join(self.files()?.work());
+        let scratch = work.parent().unwrap_or(&work).to_owned();
+        network.attach(process.pid(), scratch).await?;
         process.open_gate()?;
         Watched::new(process)
     }
@@ -256,7 +258,7 @@ impl Vm for SandboxVm {
         let _busy = self.busy.lock().await;
         request.stop.check()?;
         let confinement = self.machine.limits.confine(&self.config)?;
-        let mut network = Network::new(self.config.network)?;
+        let mut network = Network::new(self.config.network);
         let (stdout, to_stdout) = exec::output_pipe()?;
         let (stderr, to_stderr) = exec::output_pipe()?;
         let plan = self.prepare(
@@ -285,7 +287,7 @@ impl Vm for SandboxVm {
         let _busy = self.busy.lock().await;
         request.stop.check()?;
         let confinement = self.machine.limits.confine(&self.config)?;
-        let mut network = Network::new(self.config.network)?;
+        let mut network = Network::new(self.config.network);
         let (pty, slave) = terminal::Pty::open(&*self.machine.user_namespace()?, &terminal)?;
         let plan = self.prepare(
             request,

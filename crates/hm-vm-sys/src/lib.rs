@@ -6,15 +6,21 @@
 //! |---|---|
 //! | [`capabilities`] | which capabilities a VM's commands have |
 //! | [`cgroup`] | limits and accounting through control groups |
+//! | [`disk`] | file systems of limited size |
 //! | [`userns`] | who is root inside a VM, and work done as that root |
 //! | [`launch`] | starting a process in namespaces of its own, from a list of operations |
 //! | [`readiness`] | waiting for a descriptor in an asynchronous program |
+//! | [`pasta`] | outbound network without root |
+//! | [`probe`] | what this machine can do, and how to mend what it cannot |
 //! | [`seccomp`] | the system-call filter of a VM's commands |
 
 pub mod capabilities;
 pub mod cgroup;
+pub mod disk;
 pub mod error;
 pub mod launch;
+pub mod pasta;
+pub mod probe;
 pub mod readiness;
 pub mod seccomp;
 mod stack;

@@ -19,7 +19,7 @@ pub struct GuestResolver {
 
 impl GuestResolver {
     /// Reads the host's `/etc/resolv.conf`. Without one, there are no name servers.
-    pub(super) fn of_this_host() -> Self {
+    pub fn of_this_host() -> Self {
         Self::from_host(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
     }
 

@@ -1,0 +1,165 @@
+//! The conformance suite on the sandbox, as whoever runs it: root, an ordinary user with
+//! subordinate ids, or one without.
+#![expect(
+    clippy::expect_used,
+    reason = "a harness that cannot be built is a failed test"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hm_vm_core::VmBackend;
+use hm_vm_sandbox::{SandboxBackend, SandboxOptions};
+use hm_vm_store::Store;
+use hm_vm_testkit::conformance::Harness;
+use hm_vm_testkit::images;
+use hm_vm_testkit::roots::TestRoot;
+use hm_vm_testkit::skip::Skip;
+
+/// A store of its own, with one image.
+struct SandboxHarness {
+    backend: SandboxBackend,
+    image: &'static str,
+    /// What the store holds when nothing but the image is in it.
+    at_first: BTreeSet<String>,
+    root: TestRoot,
+}
+
+impl SandboxHarness {
+    fn new(image: &'static str) -> Result<Self, Skip> {
+        let root = TestRoot::new().expect("a directory for the store");
+        let store = Store::open(&root.join("s")).expect("a store");
+        if image == "busybox" {
+            images::need_busybox()?;
+            let tree = root.join("busybox");
+            images::busybox_root(&tree).expect("a root file system");
+            store.import_image(&tree, image).expect("an image");
+        } else if image == "debian" {
+            let tar = images::debian_root()?;
+            store.import_image(&tar, image).expect("an image");
+        }
+        let backend = SandboxBackend::open(store, SandboxOptions::default()).expect("a backend");
+        let mut harness = Self {
+            backend,
+            image,
+            at_first: BTreeSet::new(),
+            root,
+        };
+        // A helper process for file work in the user namespace stays as long as the store.
+        let _ = harness.backend.capabilities();
+        harness.backend.store().flush().expect("an idle store");
+        harness.at_first = harness.held().into_iter().collect();
+        Ok(harness)
+    }
+
+    fn held(&self) -> Vec<String> {
+        let mut held = Vec::new();
+        for directory in ["layers", "vms", "tmp", "trash"] {
+            let Ok(entries) = fs::read_dir(self.root.join("s").join(directory)) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                held.push(entry.path().display().to_string());
+            }
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let own = self.root.path().display().to_string();
+        held.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains(&own))
+                .map(str::to_owned),
+        );
+        // Other tests share this process unless nextest runs each in one of its own.
+        if std::env::var_os("NEXTEST").is_some() {
+            held.extend(children());
+        }
+        held
+    }
+}
+
+/// Child processes of this one.
+fn children() -> Vec<String> {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|pids| {
+            let pids: Vec<String> = pids.split_whitespace().map(str::to_owned).collect();
+            pids
+        })
+        .map(|pid| format!("child process {pid}"))
+        .collect()
+}
+
+#[async_trait]
+impl Harness for SandboxHarness {
+    async fn backend(&self) -> Arc<dyn VmBackend> {
+        Arc::new(self.backend.clone())
+    }
+
+    async fn reopen(&self) -> Option<Arc<dyn VmBackend>> {
+        let store = Store::open(&self.root.join("s")).expect("the same store again");
+        let backend = SandboxBackend::open(store, SandboxOptions::default());
+        Some(Arc::new(backend.expect("a second backend")))
+    }
+
+    fn image(&self) -> &str {
+        self.image
+    }
+
+    async fn leftovers(&self) -> Vec<String> {
+        let store = self.backend.store();
+        store.collect_unused().expect("a collection");
+        let stats = store.stats().expect("figures of the store");
+        let mut found = self.backend.leftovers();
+        let left = store.leftovers().expect("a look at the store");
+        found.extend(
+            left.into_iter()
+                .map(|left| format!("{}: {:?}", left.what, left.path)),
+        );
+        if stats.vms > 0 || stats.snapshots > 0 {
+            found.push(format!("{} VMs, {} snapshots", stats.vms, stats.snapshots));
+        }
+        let held = self.held().into_iter();
+        found.extend(held.filter(|thing| !self.at_first.contains(thing)));
+        found
+    }
+}
+
+impl Drop for SandboxHarness {
+    fn drop(&mut self) {
+        // An ordinary user cannot remove what belongs to its subordinate ids; the store can.
+        let store = self.backend.store();
+        for snapshot in store.snapshots().unwrap_or_default() {
+            let _ = store.remove_snapshot(&snapshot.id);
+        }
+        let _ = store.remove_image(self.image);
+        let _ = store.collect_unused();
+        let _ = store.flush();
+    }
+}
+
+mod busybox {
+    use super::{SandboxHarness, Skip};
+
+    async fn harness() -> Result<SandboxHarness, Skip> {
+        SandboxHarness::new("busybox")
+    }
+
+    hm_vm_testkit::conformance_tests!(harness);
+}
+
+mod host {
+    use super::{SandboxHarness, Skip};
+
+    async fn harness() -> Result<SandboxHarness, Skip> {
+        SandboxHarness::new("host")
+    }
+
+    hm_vm_testkit::conformance_tests!(harness);
+}
