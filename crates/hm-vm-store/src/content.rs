@@ -128,6 +128,19 @@ impl<'fd, Fd: AsFd> ContentWriter<'fd, Fd> {
         Ok(())
     }
 
+    /// Puts zeros behind what was written. Uses, and overwrites, `buffer`.
+    pub(crate) fn write_zeros(&mut self, mut count: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        if count > 0 {
+            buffer.fill(0);
+        }
+        while count > 0 {
+            let part = usize::try_from(count).map_or(buffer.len(), |count| count.min(buffer.len()));
+            self.write(&buffer[..part])?;
+            count -= part as u64;
+        }
+        Ok(())
+    }
+
     /// Makes the file as long as it should be, and returns what it holds.
     pub(crate) fn finish(self) -> Result<Content, Errno> {
         if self.written_end < self.size {

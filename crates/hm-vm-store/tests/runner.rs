@@ -7,6 +7,8 @@ mod crash;
 mod durability;
 mod flatten;
 mod full_disk;
+mod import;
+mod inject;
 mod injecting;
 mod opening;
 mod processes;

@@ -3,9 +3,10 @@
 mod error;
 mod fingerprint;
 mod mask;
+mod private;
 mod submounts;
 
 pub use error::HostError;
 pub use fingerprint::fingerprint;
-pub use mask::{HostMaskOptions, mask_layer};
+pub use mask::{HostMaskOptions, mask_identity, mask_layer};
 pub use submounts::{Submount, submounts};
