@@ -40,9 +40,9 @@ pub mod registry;
 pub mod types;
 pub mod vm;
 
+mod key_lock;
 mod output;
 
-pub use hm_vm_core as core;
 pub use hm_vm_core::{cancel, capabilities, config, error, event, key, lines, sink, terminal};
 /// The sandbox backend: Linux namespaces and overlayfs on the [`store`].
 #[cfg(feature = "sandbox")]

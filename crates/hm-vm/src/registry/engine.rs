@@ -10,6 +10,7 @@ use super::entries::{self, Hit};
 use super::error::RegistryError;
 use super::face::ImageRegistry;
 use super::put::{self, Freed, Publication};
+use crate::key_lock::KeyLock;
 use crate::output::LogFiles;
 
 const PUT: &str = "enter a snapshot";
@@ -181,8 +182,9 @@ impl ImageRegistry {
         }
     }
 
-    /// Removes the logs that dead processes left.
-    pub(super) fn collect_logs(&self) -> Result<()> {
+    /// Removes the lock files and logs that dead processes left.
+    pub(super) fn collect_dead(&self) -> Result<()> {
+        KeyLock::collect_dead(self.path())?;
         self.logs.collect_dead(|name, key| {
             self.run("look up a log", |connection| {
                 entries::names_log(connection, key, name)

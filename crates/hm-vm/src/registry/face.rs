@@ -54,8 +54,8 @@ impl ImageRegistry {
             logs: LogFiles::beside(path),
             capacity,
         };
-        if let Err(error) = registry.collect_logs() {
-            tracing::warn!(path = %path.display(), error = %format!("{error:#}"), "failed to collect old logs");
+        if let Err(error) = registry.collect_dead() {
+            tracing::warn!(path = %path.display(), error = %format!("{error:#}"), "failed to collect what dead processes left");
         }
         Ok(registry)
     }

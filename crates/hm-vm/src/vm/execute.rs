@@ -3,9 +3,10 @@
 use anyhow::{Context, Result};
 use hm_vm_core::{Action, ExecutionResult, OutputSink, Phase, SnapshotId};
 
-use super::flight::{FIRST_PAUSE, KeyLock, LONGEST_PAUSE, Place};
+use super::flight::{FIRST_PAUSE, LONGEST_PAUSE, Place};
 use super::phases::{Begun, Phases, or_cancel};
 use super::{ExecuteOptions, HmVm};
+use crate::key_lock::KeyLock;
 use crate::output::{Replay, ReplayError};
 use crate::registry::Hit;
 

@@ -1,10 +1,7 @@
-//! Single flight: of several executions of one key, one runs.
+//! Single flight within one engine: of several executions of one key, one runs. Between processes,
+//! [`KeyLock`](crate::key_lock::KeyLock) does the same.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -77,75 +74,4 @@ impl Drop for Place {
             keys.remove(&self.key);
         }
     }
-}
-
-/// The lock of a key between processes. Held as long as this lives; dies with its process.
-#[derive(Debug)]
-pub(super) struct KeyLock {
-    path: PathBuf,
-    _file: File,
-}
-
-impl KeyLock {
-    /// Where the lock of `key` is.
-    pub(super) fn path(registry: &Path, key: &str) -> PathBuf {
-        let mut dir = registry.as_os_str().to_owned();
-        dir.push(".locks");
-        let hash = blake3::hash(key.as_bytes()).to_hex();
-        PathBuf::from(dir).join(&hash[..32])
-    }
-
-    /// Takes the lock. `None` while somebody else holds it.
-    pub(super) fn try_take(path: &Path) -> io::Result<Option<Self>> {
-        loop {
-            let file = match open(path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    fs::create_dir_all(path.parent().unwrap_or(path))?;
-                    continue;
-                }
-                file => file?,
-            };
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-            // The former holder may have unlinked this file between the open and the lock: then it
-            // is another file that counts.
-            if is_same_file(&file, path)? {
-                return Ok(Some(Self {
-                    path: path.to_owned(),
-                    _file: file,
-                }));
-            }
-        }
-    }
-}
-
-impl Drop for KeyLock {
-    fn drop(&mut self) {
-        // While it is still locked: nobody else can hold a lock on this path now.
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "failed to remove a lock file");
-        }
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-}
-
-fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
-    let there = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        there => there?,
-    };
-    let here = file.metadata()?;
-    Ok(here.dev() == there.dev() && here.ino() == there.ino())
 }

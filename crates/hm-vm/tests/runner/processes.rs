@@ -242,6 +242,23 @@ fn another_process_takes_over_when_the_leader_is_killed() {
 }
 
 #[test]
+fn what_a_killed_process_leaves_is_collected_at_the_next_open() {
+    let place = place();
+    let mut leader = Worker::start(place.path(), "execute");
+    assert_eq!(leader.says().as_deref(), Some("exec"));
+    let left = ["registry.db.locks", "registry.db.logs/tmp"].map(|name| place.path().join(name));
+    drop(open(place.path()));
+    assert!(
+        left.iter().all(|dir| names(dir).len() == 1),
+        "the living are spared"
+    );
+    leader.child.kill().unwrap();
+    leader.child.wait().unwrap();
+    drop(open(place.path()));
+    assert!(left.iter().all(|dir| names(dir).is_empty()));
+}
+
+#[test]
 fn many_processes_on_one_registry_hand_every_snapshot_back_once() {
     let place = place();
     let workers: Vec<Worker> = ["a", "b", "c", "d"]
