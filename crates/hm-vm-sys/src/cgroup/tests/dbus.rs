@@ -38,16 +38,24 @@ impl Bus {
         BufReader::new(daemon.stdout.take().unwrap())
             .read_line(&mut address)
             .unwrap();
-        Some(Self {
+        let bus = Self {
             daemon,
             address: address.trim().to_owned(),
-        })
+        };
+        // dbus-daemon gives up for users who are not in the password database.
+        if bus.address.is_empty() {
+            assert!(std::env::var_os("HMVM_TEST_REQUIRE_ALL").is_none());
+            eprintln!("SKIPPED: dbus-daemon does not start for this user");
+            return None;
+        }
+        Some(bus)
     }
 }
 
 impl Drop for Bus {
     fn drop(&mut self) {
-        self.daemon.kill().unwrap();
+        // Fails if it has ended already.
+        drop(self.daemon.kill());
         self.daemon.wait().unwrap();
     }
 }
