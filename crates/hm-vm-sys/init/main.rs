@@ -27,6 +27,7 @@ mod number {
     pub const FCNTL: usize = 72;
     pub const SETSID: usize = 112;
     pub const RT_SIGTIMEDWAIT: usize = 128;
+    pub const PRCTL: usize = 157;
     pub const EXIT_GROUP: usize = 231;
 }
 
@@ -43,6 +44,7 @@ mod number {
     pub const RT_SIGPROCMASK: usize = 135;
     pub const RT_SIGTIMEDWAIT: usize = 137;
     pub const SETSID: usize = 157;
+    pub const PRCTL: usize = 167;
     pub const CLONE: usize = 220;
     pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
@@ -145,6 +147,7 @@ const F_SETFD: usize = 2;
 const FD_CLOEXEC: usize = 1;
 const TIOCSCTTY: usize = 0x540E;
 const WNOHANG: usize = 1;
+const PR_SET_DUMPABLE: usize = 4;
 
 /// `struct sigaction` as the kernel has it, all zero: the default action.
 #[repr(C)]
@@ -266,6 +269,12 @@ extern "C" fn main(stack: *const usize) -> ! {
     }
     if gated {
         wait_at_gate();
+    }
+    // Not before: who opens the gate must be able to open our namespaces. From now on the guest may
+    // not trace us, as it lacks the capability. The command becomes traceable again by its exec.
+    // SAFETY: no pointers.
+    unsafe {
+        call(number::PRCTL, PR_SET_DUMPABLE, 0, 0, 0);
     }
     // SAFETY: fork: a copy of this process, on a copy of its stack.
     let command = unsafe { call(number::CLONE, SIGCHLD, 0, 0, 0) };

@@ -13,7 +13,7 @@ static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hm-vm-init"));
 /// A descriptor of the program, for execveat(2). Made once, and kept until our process ends.
 ///
 /// The file is sealed: a guest that opens it through `/proc/1/exe` cannot change what the next VM
-/// executes. It is not readable either, which makes the kernel refuse to let the guest trace it.
+/// executes.
 pub(super) fn init_program() -> Result<RawFd, SysError> {
     static FILE: OnceLock<OwnedFd> = OnceLock::new();
     if let Some(file) = FILE.get() {
@@ -35,7 +35,7 @@ fn make() -> Result<OwnedFd, SysError> {
         let written = rustix::io::write(&file, rest).map_err(failed)?;
         rest = &rest[written..];
     }
-    let executable = Mode::XUSR | Mode::XGRP | Mode::XOTH;
+    let executable = Mode::from_raw_mode(0o555);
     rustix::fs::fchmod(&file, executable).map_err(failed)?;
     rustix::fs::fcntl_add_seals(
         &file,
