@@ -44,18 +44,22 @@ impl Bench {
         let folder = target.join("bench");
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("creating {}", folder.display()))?;
-        talk::progress("preparing: the Debian root, hmvm, the daemon and the Docker-only crate");
+        talk::progress("preparing: the Debian root");
         let tar = debian_tar(&repository, target)?;
         let root = unpacked_root(&tar, &folder)?;
+        talk::progress("preparing: the Docker daemon");
         let daemon = Dockerd::start(&folder.join("docker"), &tar).map(Rc::new);
+        talk::progress("preparing: the Docker-only crate (compiled once)");
         let docker_only = DockerOnly::start(
             &repository,
             &folder.join("docker-only"),
             daemon.as_ref().ok().map(Rc::as_ref),
         );
+        talk::progress("preparing: hmvm");
+        let hmvm = build_hmvm(&repository, target).map_err(|error| format!("{error:#}"));
         let bench = Self {
             quick: arguments.quick,
-            hmvm: build_hmvm(&repository, target).map_err(|error| format!("{error:#}")),
+            hmvm,
             ours: Ours::open(&folder, &tar).map_err(|error| format!("{error:#}")),
             bwrap: Bwrap::new(&root),
             runc: Runc::new(&root, &folder.join("runc")),

@@ -28,6 +28,7 @@ impl Dockerd {
     pub(crate) fn start(folder: &Path, tar: &Path) -> Result<Self, String> {
         command::require("docker")?;
         command::require("dockerd")?;
+        command::require("setpriv")?;
         Self::try_start(folder, tar).map_err(|error| format!("{error:#}"))
     }
 
@@ -42,7 +43,9 @@ impl Dockerd {
         let log_file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let host = format!("unix://{}/docker.sock", run.display());
         // Without a bridge: nothing of the machine's network is changed, and all racers start without network.
-        let child = Command::new("dockerd")
+        // The kernel ends it with us, even if we are killed.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "dockerd"])
             .arg("--data-root")
             .arg(folder.join("data"))
             .arg("--exec-root")
