@@ -82,7 +82,7 @@ impl SandboxBackend {
             Arc::clone(machine),
             files,
             config.clone(),
-        )))
+        )?))
     }
 }
 

@@ -1,18 +1,22 @@
 //! What this machine can do for the backend, and what is missing.
 
+use std::path::Path;
+
+use hm_vm_sys::probe::{self, FactState};
+
 /// How well something works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckState {
     /// As it should.
     Ok,
-    /// The backend works without it, but not as well.
+    /// The backend works, but not with everything.
     Weak,
     /// The backend does not work without it.
     Missing,
 }
 
 /// One fact about this machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// What was looked at.
     pub name: String,
@@ -24,7 +28,20 @@ pub struct Check {
     pub fix: Option<String>,
 }
 
-/// Looks at everything that the backend needs.
-pub fn doctor() -> Vec<Check> {
-    Vec::new()
+/// Looks at everything that the backend uses on this machine, for this user and a store in
+/// `store_dir`. Changes nothing. Takes some tens of milliseconds.
+pub fn doctor(store_dir: &Path) -> Vec<Check> {
+    probe::all(store_dir)
+        .into_iter()
+        .map(|fact| Check {
+            name: fact.name.into(),
+            state: match fact.state {
+                FactState::Ok => CheckState::Ok,
+                FactState::Degraded => CheckState::Weak,
+                FactState::Missing => CheckState::Missing,
+            },
+            detail: fact.detail,
+            fix: fact.fix,
+        })
+        .collect()
 }

@@ -17,6 +17,7 @@ use hm_vm_sys::launch::{Launch, Namespaces};
 use tokio::sync::Mutex;
 
 use crate::backend::Machine;
+use crate::disk::Disk;
 use crate::environment::{environment, provided_files, text};
 use crate::error::contract;
 use crate::exec::{self, Ended, Output, Watched};
@@ -31,6 +32,8 @@ pub(crate) struct SandboxVm {
     machine: Arc<Machine>,
     files: Option<Arc<VmFiles>>,
     config: VmConfig,
+    /// Where its files are written, if their size is limited.
+    disk: Option<Arc<Disk>>,
     /// Held while a command runs, or files go in: an overlay's upper directory serves one mount.
     busy: Mutex<()>,
 }
@@ -41,13 +44,34 @@ const LONGEST_ARGUMENT: usize = 128 * 1024 - 1;
 const SHELL: &str = "/bin/sh";
 
 impl SandboxVm {
-    pub(crate) fn new(machine: Arc<Machine>, files: VmFiles, config: VmConfig) -> Self {
-        Self {
+    /// A VM with these files.
+    ///
+    /// # Errors
+    ///
+    /// When the file system for its limited disk cannot be made.
+    pub(crate) fn new(machine: Arc<Machine>, files: VmFiles, config: VmConfig) -> Result<Self> {
+        let disk = match config.disk_size_gb {
+            Some(gb) => Some(Arc::new(Disk::new(machine.store.root(), &files, gb)?)),
+            None => None,
+        };
+        Ok(Self {
             machine,
             files: Some(Arc::new(files)),
             config,
+            disk,
             busy: Mutex::new(()),
-        }
+        })
+    }
+
+    /// Brings what the VM wrote to a limited disk into the store.
+    async fn settle(&self) -> Result<()> {
+        let Some(disk) = &self.disk else {
+            return Ok(());
+        };
+        let (disk, files) = (Arc::clone(disk), Arc::clone(self.files()?));
+        tokio::task::spawn_blocking(move || disk.settle(&files))
+            .await
+            .context("copying what the VM wrote")?
     }
 
     fn files(&self) -> Result<&Arc<VmFiles>> {
@@ -64,18 +88,27 @@ impl SandboxVm {
             env.push(c"TERM=xterm-256color".into());
         }
         let (argv, script) = command_line(request.cmd)?;
-        remove_mount_traces(&store.join(files.work()));
+        let (upper, work) = match &self.disk {
+            Some(disk) => {
+                remove_mount_traces(&disk.inside("work"));
+                (disk.upper(), disk.work())
+            }
+            None => {
+                remove_mount_traces(&store.join(files.work()));
+                (files.upper(), files.work())
+            }
+        };
         let (host, lowers) = self.machine.lowers(files)?;
         let provided = provided_files(run.network.resolv_conf());
         let around = Surroundings {
             store,
             lowers,
-            upper: files.upper(),
-            work: files.work(),
+            upper,
+            work,
             translate_owners: self.machine.translate_owners,
             host,
             cgroup: run.confinement.entrances()?,
-            disk: None,
+            disk: self.disk.as_ref().map(|disk| disk.mount()),
             network: self.config.network,
             weaker: &self.config.allow_weaker,
             provided: &provided,
@@ -208,6 +241,7 @@ const GRACE: Duration = Duration::from_secs(10);
 impl Vm for SandboxVm {
     async fn inject(&self, host_path: &Path, guest_path: &str) -> Result<()> {
         let _busy = self.busy.lock().await;
+        self.settle().await?;
         let files = Arc::clone(self.files()?);
         let (host_path, guest_path) = (host_path.to_owned(), guest_path.to_owned());
         let report =
@@ -234,6 +268,7 @@ impl Vm for SandboxVm {
     }
 
     async fn snapshot(&mut self, label: &SnapshotLabel) -> Result<SnapshotId> {
+        self.settle().await?;
         let files = self.files()?;
         let label = match label {
             SnapshotLabel::Ephemeral => None,
@@ -247,6 +282,7 @@ impl Vm for SandboxVm {
         let Some(files) = self.files.take() else {
             return Ok(());
         };
+        self.disk = None;
         files.remove().map_err(contract)
     }
 

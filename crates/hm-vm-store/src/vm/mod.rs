@@ -12,6 +12,7 @@
 //! fails, the VM can only be removed.
 
 mod create;
+mod fill;
 mod files;
 pub(crate) mod inject;
 mod seal;

@@ -1,3 +1,5 @@
+use std::path::{Path, PathBuf};
+
 use anyhow::Context as _;
 use clap::Args;
 use hm_vm::sandbox::{Check, CheckState, SandboxBackend, SandboxOptions, doctor};
@@ -23,7 +25,10 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     pub(crate) fn run(&self, app: &App) -> anyhow::Result<u8> {
-        let checks = doctor();
+        let root = app.store_root()?;
+        // Before the first run there is no store; what matters is the file system it will be on.
+        let place = root.ancestors().find(|path| path.is_dir());
+        let checks = doctor(place.unwrap_or(&root));
         // A store that cannot be opened is a finding, not an end of the examination.
         let leftovers = leftovers(app);
         let healthy = leftovers.as_ref().is_ok_and(Vec::is_empty);
@@ -51,6 +56,12 @@ impl Doctor {
             exit_codes::NEGATIVE
         })
     }
+}
+
+/// The store, or where it will be made.
+fn existing(root: PathBuf) -> PathBuf {
+    let found = root.ancestors().find(|path| path.is_dir());
+    found.map_or_else(|| "/".into(), Path::to_owned)
 }
 
 /// What is left over in the store and on the machine, each in words. A store that does not exist
