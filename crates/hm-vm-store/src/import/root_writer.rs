@@ -318,7 +318,7 @@ impl<'a> RootWriter<'a> {
     ) -> Result<(), ImportError> {
         let (uid, gid) = owner(attributes);
         let owned = rustix::fs::fchown(file, Some(uid), Some(gid));
-        let mode = self.mode_after_chown(path, attributes.mode, owned)?;
+        let mode = self.mode_after_chown(path, attributes, owned)?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
             .map_err(|errno| writing(path, errno))?;
         for xattr in &attributes.xattrs {
@@ -345,7 +345,7 @@ impl<'a> RootWriter<'a> {
         let owned = self.in_parent_raw(path, |parent, name| {
             rustix::fs::chownat(parent, name, Some(uid), Some(gid), nofollow)
         })?;
-        let mode = self.mode_after_chown(path, attributes.mode, owned)?;
+        let mode = self.mode_after_chown(path, attributes, owned)?;
         if !attributes.xattrs.is_empty() {
             self.notices.lost(Lost::Xattr, path);
         }
@@ -366,11 +366,14 @@ impl<'a> RootWriter<'a> {
     fn mode_after_chown(
         &mut self,
         path: &[u8],
-        mode: u32,
+        attributes: &Attributes,
         owned: Result<(), Errno>,
     ) -> Result<u32, ImportError> {
+        let mode = attributes.mode;
         match owned {
             Ok(()) => Ok(mode),
+            // The caller, whom new files belong to, is the guest's root.
+            Err(Errno::PERM) if (attributes.uid, attributes.gid) == (0, 0) => Ok(mode),
             Err(Errno::INVAL | Errno::PERM) => {
                 self.notices.lost(Lost::Owner, path);
                 Ok(mode & 0o1777)

@@ -1,5 +1,7 @@
 //! Root file systems from archives and directories.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
+
 mod archives;
 mod directories;
 mod hostile;

@@ -1,5 +1,7 @@
 //! Scans of host directories, and the layers made of them.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod layer;
 mod scan;
 mod support;
