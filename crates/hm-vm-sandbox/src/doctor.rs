@@ -37,11 +37,16 @@ pub fn doctor(store_dir: &Path) -> Vec<Check> {
             name: fact.name.into(),
             state: match fact.state {
                 FactState::Ok => CheckState::Ok,
-                FactState::Degraded => CheckState::Weak,
-                FactState::Missing => CheckState::Missing,
+                FactState::Missing if !is_optional(fact.name) => CheckState::Missing,
+                FactState::Missing | FactState::Degraded => CheckState::Weak,
             },
             detail: fact.detail,
             fix: fact.fix,
         })
         .collect()
+}
+
+/// What a VM only needs when it is asked for.
+fn is_optional(name: &str) -> bool {
+    name.starts_with("limit") || name.starts_with("outbound")
 }
