@@ -5,8 +5,8 @@
 //! store.db            the rows
 //! layers/<n>/tree     one layer
 //! vms/<n>/            a VM: upper/ and work/
-//! tmp/<session>.<n>   half-made things
-//! trash/<session>.<n> things on the way out
+//! tmp/<session>.…     half-made things
+//! trash/<session>.…   things on the way out
 //! stat-cache/         what scans of host directories saw; can be removed at any time
 //! sessions/<n>.lock   locked by the process of the session; the lock dies with it
 //! ```
@@ -32,7 +32,9 @@ const DIRECTORIES: [&str; 5] = ["layers", "vms", "tmp", "trash", "sessions"];
 pub(crate) struct Layout {
     root: PathBuf,
     directory: OwnedFd,
-    /// Names in `tmp` and `trash` are made unique within a session by this.
+    /// Names in `tmp` and `trash` are made unique by these. The session's number is not enough:
+    /// that of a process which dies while it opens the store is given out once more.
+    nonce: String,
     counter: AtomicU64,
 }
 
@@ -47,6 +49,7 @@ impl Layout {
         let layout = Self {
             root,
             directory,
+            nonce: nonce()?,
             counter: AtomicU64::new(0),
         };
         if !layout.check_format()? {
@@ -121,7 +124,14 @@ impl Layout {
 
     fn unique_name(&self, session: i64) -> String {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        format!("{session}.{number}")
+        format!("{session}.{}.{number}", self.nonce)
+    }
+
+    /// The session that made a directory in `tmp` or `trash`; `None` for one that is no more.
+    pub(crate) fn owner(&self, name: &str, own_session: i64) -> Option<i64> {
+        let mut parts = name.split('.');
+        let session = parts.next()?.parse().ok()?;
+        (session != own_session || parts.next() == Some(&self.nonce)).then_some(session)
     }
 
     /// Holds back other processes that create or migrate the same store, until dropped.
@@ -210,6 +220,13 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+fn nonce() -> Result<String, StoreError> {
+    let mut bytes = [0u8; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .context("reading", "/dev/urandom")?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
 }
 
 fn create_root(root: &Path) -> Result<(), StoreError> {

@@ -141,7 +141,7 @@ fn removal_is_final_and_can_be_repeated() {
     // What overlayfs leaves behind, and more than is removed while the caller waits.
     let work = fixture.store.root().join(vm.work()).join("work");
     fs::create_dir(&work).unwrap();
-    fs::set_permissions(&work, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o0)).unwrap();
     for number in 0..300 {
         write(
             &fixture.store,

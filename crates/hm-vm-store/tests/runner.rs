@@ -1,5 +1,10 @@
 //! All tests of the store, in one program. Started again with a task in its environment, it is a
 //! worker that can be killed: see `worker`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests are tests as well, and a skipped test says so"
+)]
 
 mod basics;
 mod common;

@@ -58,7 +58,7 @@ fn one_round(store: &Store, round: u32, host: &Path) {
     }
     let fork = store.new_vm(Base::Snapshot(&kept[0])).unwrap();
     write(store, &fork, "forked", "yes");
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         store.collect_unused().unwrap();
     }
     fork.remove().unwrap();

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::background::durable;
 use crate::db::Failure;
@@ -73,18 +73,30 @@ pub(crate) fn flatten_snapshot(
     Ok(doomed)
 }
 
+/// Whether something in the chain of a snapshot is to be merged.
+pub(crate) fn is_due(core: &Core, snapshot: i64) -> Result<bool, StoreError> {
+    core.db.read_state("looking at a chain", |connection| {
+        Ok(chain(connection, snapshot)?.is_some())
+    })
+}
+
+fn chain(connection: &Connection, snapshot: i64) -> rusqlite::Result<Option<(Stack, Run)>> {
+    let stack: Option<i64> = connection
+        .prepare_cached("SELECT stack FROM snapshots WHERE id = ?1")?
+        .query_row([snapshot], |row| row.get(0))
+        .optional()?;
+    let Some(stack) = stack else { return Ok(None) };
+    let Some(stack) = stack::load(connection, stack)? else {
+        return Ok(None);
+    };
+    let run = find_run(&levels(connection, &stack)?, stack.base);
+    Ok(run.map(|run| (stack, run)))
+}
+
 /// Holds the chain of a snapshot, if something in it is to be merged.
 fn lease_chain(core: &Core, snapshot: i64) -> Result<Option<(i64, Stack, Run)>, StoreError> {
     core.db.write("leasing a chain", |tx| {
-        let stack: Option<i64> = tx
-            .prepare_cached("SELECT stack FROM snapshots WHERE id = ?1")?
-            .query_row([snapshot], |row| row.get(0))
-            .optional()?;
-        let Some(stack) = stack else { return Ok(None) };
-        let Some(stack) = stack::load(tx, stack)? else {
-            return Ok(None);
-        };
-        let Some(run) = find_run(&levels(tx, &stack)?, stack.base) else {
+        let Some((stack, run)) = chain(tx, snapshot)? else {
             return Ok(None);
         };
         tx.prepare_cached("INSERT INTO leases (session, stack) VALUES (?1, ?2)")?
@@ -130,7 +142,7 @@ fn put_in(
     Ok(())
 }
 
-fn levels(connection: &rusqlite::Connection, stack: &Stack) -> rusqlite::Result<Vec<i64>> {
+fn levels(connection: &Connection, stack: &Stack) -> rusqlite::Result<Vec<i64>> {
     connection
         .prepare_cached(
             "SELECT level FROM stack_layers JOIN layers ON layers.id = layer

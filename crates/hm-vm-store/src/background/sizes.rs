@@ -43,6 +43,16 @@ fn record(core: &Core, layer: i64, size: Size) -> Result<(), StoreError> {
 
 /// A snapshot's own size is that of the layers that its commit added, as they were then.
 fn settle_snapshots(core: &Core) -> Result<(), StoreError> {
+    let any = core
+        .db
+        .read("looking for snapshots to measure", |connection| {
+            Ok(connection
+                .prepare_cached("SELECT 1 FROM snapshots WHERE own_bytes IS NULL")?
+                .exists([])?)
+        })?;
+    if !any {
+        return Ok(());
+    }
     core.db.write("recording the sizes of snapshots", |tx| {
         tx.prepare_cached(
             "UPDATE snapshots SET own_bytes = (

@@ -8,9 +8,6 @@ use crate::background::{durable, flatten, reap, sizes};
 use crate::error::StoreError;
 use crate::store::Core;
 
-/// Size of the log in bytes at which it is moved into the database.
-const LOG_LIMIT: u64 = 1 << 20;
-
 pub(crate) fn run(core: &Arc<Core>, shared: &Shared) {
     while let Some(batch) = shared.next() {
         work(core, shared, batch);
@@ -38,21 +35,24 @@ fn work(core: &Core, shared: &Shared, batch: Batch) {
             note(sizes::measure_all(core, shared.stop()));
         }
     }
-    if !batch.flatten.is_empty() && !stopped() {
-        // The sizes of what single commits added are lost with their layers.
-        note(sizes::measure_all(core, shared.stop()));
-    }
     for snapshot in batch.flatten {
         if !stopped() {
-            match flatten::flatten_snapshot(core, snapshot, shared.stop()) {
-                Ok(true) => shared.add(Job::Doomed),
-                Ok(false) => {}
-                Err(error) => shared.failed(error),
-            }
+            note(flatten(core, shared, snapshot));
         }
     }
-    let log = std::fs::metadata(core.db.log_path()).map_or(0, |file| file.len());
-    if log > LOG_LIMIT && !stopped() {
-        note(core.db.checkpoint());
+    if !stopped() {
+        note(core.db.shrink_log());
     }
+}
+
+fn flatten(core: &Core, shared: &Shared, snapshot: i64) -> Result<(), StoreError> {
+    if !flatten::is_due(core, snapshot)? {
+        return Ok(());
+    }
+    // The sizes of what single commits added are lost with their layers.
+    sizes::measure_all(core, shared.stop())?;
+    if flatten::flatten_snapshot(core, snapshot, shared.stop())? {
+        shared.add(Job::Doomed);
+    }
+    Ok(())
 }

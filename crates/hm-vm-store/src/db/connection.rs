@@ -5,6 +5,7 @@
 //! the log into the database, so that nobody else waits for that either.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::layout::Layout;
 /// How long to wait for another process's transaction. None of ours takes longer than
 /// milliseconds.
 const BUSY: Duration = Duration::from_secs(60);
+/// Length of the log at which the background moves it.
+const LOG_BYTES: u64 = 1 << 20;
 /// Pages of log at which even a foreground commit moves them into the database: 64 MiB.
 const LOG_PAGES_HARD: i64 = 16384;
 
@@ -46,6 +49,8 @@ pub(crate) struct Db {
     path: PathBuf,
     writer: Mutex<Connection>,
     reader: Mutex<Option<Connection>>,
+    /// Length of the log when it was last moved into the database.
+    moved_at: AtomicU64,
 }
 
 impl Db {
@@ -63,6 +68,7 @@ impl Db {
             path,
             writer: Mutex::new(writer),
             reader: Mutex::new(None),
+            moved_at: AtomicU64::new(0),
         })
     }
 
@@ -119,13 +125,20 @@ impl Db {
         path.into()
     }
 
-    /// Moves the log into the database, as far as nobody reads it. On a connection of its own:
+    /// Moves the log into the database when it has grown long. On a connection of its own, since
     /// it waits for the disk.
-    pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
+    pub(crate) fn shrink_log(&self) -> Result<(), StoreError> {
+        let size = std::fs::metadata(self.log_path()).map_or(0, |file| file.len());
+        // A log that was moved is written again from its beginning, at its old length at first.
+        if size <= LOG_BYTES || size == self.moved_at.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let connection = connect(&self.path)?;
         connection
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            .map_err(|error| self.error("moving the log", error.into()))
+            .map_err(|error| self.error("moving the log", error.into()))?;
+        self.moved_at.store(size, Ordering::Relaxed);
+        Ok(())
     }
 
     fn error(&self, doing: &'static str, failure: Failure) -> StoreError {
@@ -168,7 +181,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     })?;
     connection
         .execute_batch(&format!(
-            "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = {LOG_PAGES_HARD};"
+            "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = {LOG_PAGES_HARD};
+             PRAGMA journal_size_limit = {LOG_BYTES};"
         ))
         .map_err(|error| match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase) => {

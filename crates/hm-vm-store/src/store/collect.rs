@@ -163,8 +163,8 @@ impl Store {
             ("a directory to be removed", layout.trash()),
         ] {
             for name in names(&directory)? {
-                let owner = name.split('.').next().and_then(|id| id.parse().ok());
-                if owner.is_none_or(|id: i64| !alive.contains(&id)) {
+                let owner = layout.owner(&name, core.session.id);
+                if owner.is_none_or(|id| !alive.contains(&id)) {
                     note(&mut found, what, directory.join(name));
                 }
             }

@@ -175,8 +175,8 @@ impl Recovery<'_> {
         }
         for directory in [self.layout.tmp(), self.layout.trash()] {
             for name in names(&directory)? {
-                let owner = name.split('.').next().and_then(|id| id.parse().ok());
-                if owner.is_none_or(|id: i64| !alive.contains(&id)) {
+                let owner = self.layout.owner(&name, self.session);
+                if owner.is_none_or(|id| !alive.contains(&id)) {
                     self.discard(&directory.join(name))?;
                 }
             }

@@ -38,7 +38,7 @@ pub(crate) fn measure(root: &Path) -> io::Result<Size> {
             if file_type(&found) == FileType::Directory {
                 todo.push(join(&path, name.to_bytes()));
             } else if found.st_nlink > 1 {
-                let links = u64::from(found.st_nlink);
+                let links = found.st_nlink;
                 let entry = linked.entry(found.st_ino).or_insert((bytes, links));
                 entry.1 = entry.1.saturating_sub(1);
                 continue;
