@@ -96,7 +96,6 @@ fn one<T>(
     name: impl Fn(&T) -> String,
     list: &str,
 ) -> anyhow::Result<T> {
-    let text = sanitize(text);
     if found.len() > 1 {
         let mut names: Vec<String> = found
             .iter()

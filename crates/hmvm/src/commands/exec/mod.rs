@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use hm_vm::{
-    Action, CachingPolicy, Cancellation, ExecuteOptions, ExecutionResult, HmVm, KeyComponents,
-    OutputSink,
+    Action, CachingPolicy, Cancellation, EventSink, ExecuteOptions, ExecutionResult, HmVm,
+    KeyComponents, OutputSink,
 };
 
 use crate::app::App;
@@ -128,27 +128,28 @@ impl Exec {
             CachingPolicy::Cache { key } => Some(key.clone()),
             CachingPolicy::None => None,
         };
+        let backend = engine.backend().clone();
+        let (raw, json) = (RawOutput::new(gate.clone()), JsonOutput::new(gate.clone()));
+        let json = Arc::new(json);
+        let events: Arc<dyn EventSink> = if self.json {
+            Arc::new(JsonEvents::new(gate.clone(), json.clone(), backend))
+        } else {
+            Arc::new(PlainEvents::new(gate.clone(), app.ui.clone(), backend))
+        };
         let options = ExecuteOptions {
             cancel: Some(cancel.clone()),
             grace: self.grace,
             keep_failed: self.keep_failed,
-            events: Some(if self.json {
-                Arc::new(JsonEvents::new(gate.clone(), engine.backend().clone()))
-            } else {
-                let backend = engine.backend().clone();
-                Arc::new(PlainEvents::new(gate.clone(), app.ui.clone(), backend))
-            }),
+            events: Some(events),
             components,
         };
-        let sink: Box<dyn OutputSink> = if self.json {
-            Box::new(JsonOutput::new(gate.clone()))
-        } else {
-            Box::new(RawOutput::new(gate.clone()))
-        };
-        let result = engine
-            .execute_with(action, policy, sink.as_ref(), options)
-            .await?;
-        Ok(Done { result, key })
+        let sink: &dyn OutputSink = if self.json { json.as_ref() } else { &raw };
+        let result = engine.execute_with(action, policy, sink, options).await;
+        json.finish();
+        Ok(Done {
+            result: result?,
+            key,
+        })
     }
 
     /// Decides under which key the command is cached.
