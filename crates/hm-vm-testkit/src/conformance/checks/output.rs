@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use hm_vm_core::{LineSplitter, OutputSink, Stream};
 
 use super::super::host::peak_memory_kib;
@@ -191,7 +191,9 @@ pub(crate) async fn an_over_long_line_comes_in_pieces(ctx: &Context<'_>) -> Resu
             "head -c {bytes} /dev/zero | tr '\\0' x; echo; echo end"
         ))
         .await?;
-    let (last, pieces) = ran.out.split_last().unwrap_or((&ran.err[0], &[]));
+    let Some((last, pieces)) = ran.out.split_last() else {
+        bail!("V3: nothing arrived: {:?}", ran.err);
+    };
     ensure!(
         last == "end",
         "V3: the line after the long one is {last:.80}"

@@ -8,7 +8,8 @@ use crate::conformance::host::{marker, processes_with};
 /// V1: death by a signal is 128 and its number.
 pub(crate) async fn signals_are_128_plus_their_number(ctx: &Context<'_>) -> Result<()> {
     let mut vm = ctx.create().await?;
-    for signal in [1, 2, 3, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 24, 31] {
+    // Without SIGQUIT, which the shell of busybox ignores.
+    for signal in [1, 2, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 24, 31] {
         let ran = vm.run(&format!("kill -{signal} $$; sleep 60")).await?;
         ensure!(
             ran.code == 128 + signal,

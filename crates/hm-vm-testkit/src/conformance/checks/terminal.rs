@@ -102,7 +102,7 @@ pub(crate) async fn a_terminal_session_works(ctx: &Context<'_>) -> Result<()> {
         )
         .await?;
         user.see("resized").await?;
-        user.type_in("trap 'echo inter''rupted' INT; echo set''up; sleep 1000\n")
+        user.type_in("trap 'echo inter''rupted; on=' INT; on=1; echo set''up; while [ $on ]; do sleep 0.02; done\n")
             .await?;
         user.see("setup").await?;
         user.type_in("\u{3}").await?;
