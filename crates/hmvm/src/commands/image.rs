@@ -95,7 +95,10 @@ struct Ls {
 
 impl Ls {
     fn run(&self, app: &App) -> anyhow::Result<()> {
-        let mut images = app.store()?.images()?;
+        let store = app.store()?;
+        // This machine's own image comes to be when it is first asked for.
+        store.image("host")?;
+        let mut images = store.images()?;
         images.sort_by(|a, b| a.name.cmp(&b.name));
         if self.json {
             let list: Vec<Value> = images.iter().map(to_json).collect();

@@ -26,6 +26,12 @@ const PATIENCE: Timespec = Timespec {
     tv_nsec: 50_000_000,
 };
 
+/// A look that does not wait.
+const AT_ONCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
 /// The way out for the command's output and for events.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -33,6 +39,8 @@ pub(super) struct Gate {
     limit: Option<Duration>,
     deadline: OnceLock<Instant>,
     closed: AtomicBool,
+    /// Something was dropped: the reader is stuck, and is not waited for again.
+    stuck: AtomicBool,
     error: Mutex<Option<io::Error>>,
     /// Whole chunks of several threads do not mix. Holds whether the last byte ended a line.
     at_line_start: Mutex<bool>,
@@ -46,6 +54,7 @@ impl Gate {
             limit,
             deadline: OnceLock::new(),
             closed: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
             error: Mutex::new(None),
             at_line_start: Mutex::new(true),
         }
@@ -122,14 +131,17 @@ impl Gate {
     /// Waits until `file` takes a piece. `false` when what is left should be dropped.
     fn wait(&self, file: BorrowedFd<'_>) -> Result<bool, Errno> {
         loop {
+            let stuck = self.stuck.load(Ordering::Relaxed);
+            let patience = if stuck { AT_ONCE } else { PATIENCE };
             let mut files = [PollFd::from_borrowed_fd(file, PollFlags::OUT)];
-            match poll(&mut files, Some(&PATIENCE)) {
+            match poll(&mut files, Some(&patience)) {
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(true),
                 Err(errno) => return Err(errno),
             }
             let late = self.deadline.get().is_some_and(|end| Instant::now() > *end);
-            if late || self.cancel.cause().is_some() {
+            if stuck || late || self.cancel.cause().is_some() {
+                self.stuck.store(true, Ordering::Relaxed);
                 return Ok(false);
             }
         }
