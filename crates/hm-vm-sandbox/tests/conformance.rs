@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hm_vm_core::VmBackend;
 use hm_vm_sandbox::{SandboxBackend, SandboxOptions};
-use hm_vm_store::Store;
+use hm_vm_store::{Base, Store};
 use hm_vm_testkit::conformance::Harness;
 use hm_vm_testkit::images;
 use hm_vm_testkit::roots::TestRoot;
@@ -49,6 +49,9 @@ impl SandboxHarness {
         };
         // A helper process for file work in the user namespace stays as long as the store.
         let _ = harness.backend.capabilities();
+        // The layer that masks the host is made when the first VM needs it, and stays.
+        let vm = harness.backend.store().new_vm(Base::Image(image));
+        vm.expect("a VM").remove().expect("its removal");
         harness.backend.store().flush().expect("an idle store");
         harness.at_first = harness.held().into_iter().collect();
         Ok(harness)

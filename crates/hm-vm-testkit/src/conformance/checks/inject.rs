@@ -226,14 +226,14 @@ pub(crate) async fn wrong_inject_paths_are_invalid(ctx: &Context<'_>) -> Result<
         "".into(),
     ] {
         let doing = format!("V8: inject of {}", host.display());
-        expect_invalid(vm.inject(&host, "/work").await, &doing)?;
+        expect_invalid(vm.inject(&host, "/hmvm/work").await, &doing)?;
     }
     for guest in ["work", "", "./work", "/file", "/file/below", "/nul\0byte"] {
         let doing = format!("V8: inject to {guest:?}");
         expect_invalid(vm.inject(source.path(), guest).await, &doing)?;
     }
     vm.expect("cat /file", "x").await?;
-    vm.sh("test ! -e /work").await?;
+    vm.sh("test ! -e /hmvm").await?;
     vm.destroy().await
 }
 
