@@ -115,6 +115,20 @@ impl Session {
         }
     }
 
+    /// Exit code of the program, once it has ended.
+    #[track_caller]
+    fn ends(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a status") {
+                return status.code();
+            }
+            // Takes what is on the screen, so that nobody waits for room on it.
+            self.sees_within("\u{0}", Duration::from_millis(50));
+            assert!(Instant::now() < deadline, "no end: {}", self.seen);
+        }
+    }
+
     fn line_by_line(&self) -> bool {
         let modes = tcgetattr(&self.user).expect("modes").local_modes;
         modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
@@ -167,6 +181,8 @@ fn a_terminal_with_job_control_and_resize() {
     session.sees("Stopped");
     session.types("jobs | sed s/Stopped/is-$((3+4))/\n");
     session.sees("is-7");
+    // Its command once in the list, and once when it goes on.
+    session.sees("exec sleep 1000");
     session.types("fg\n");
     session.sees("exec sleep 1000");
     session.types("\u{3}");
@@ -174,8 +190,7 @@ fn a_terminal_with_job_control_and_resize() {
     session.sees("interrupted-130");
 
     session.types("echo lost > /file; exit 7\n");
-    let status = session.child.wait().expect("an end");
-    assert_eq!(status.code(), Some(7));
+    assert_eq!(session.ends(), Some(7));
     assert!(session.line_by_line(), "the terminal is as it was");
     assert_eq!(
         session.env.json(["snapshot", "ls", "--json"]),
@@ -190,7 +205,7 @@ fn save_keeps_the_state() {
     let arguments = ["shell", "--save", "--", "echo kept > /file; exit 3"];
     let mut session = Session::start(env, &arguments);
     session.sees("hmvm: kept as snapshot ");
-    assert_eq!(session.child.wait().expect("an end").code(), Some(3));
+    assert_eq!(session.ends(), Some(3));
     let snapshots = session.env.json(["snapshot", "ls", "--json"]);
     let id = snapshots[0]["id"].as_str().expect("an id");
     let run = session
@@ -208,7 +223,7 @@ fn the_terminal_is_given_back_when_the_program_is_told_to_end() {
     let pid = i32::try_from(session.child.id()).expect("a pid");
     let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
-    assert_eq!(session.child.wait().expect("an end").code(), Some(130));
+    assert_eq!(session.ends(), Some(130));
     assert!(session.line_by_line(), "the terminal is as it was");
     assert_eq!(session.env.traces(), Vec::<String>::new());
 }
