@@ -176,10 +176,13 @@ pub(crate) async fn all_processes_are_stopped(ctx: &Context<'_>) -> Result<()> {
     let cmd = format!(
         "sh -c 'trap \"echo child > /child; exit\" TERM; : > /set; while :; do sleep 0.02; done' {mark} & \
          setsid sh -c 'trap \"\" TERM; while :; do sleep 0.02; done' {mark} & \
-         while [ ! -e /set ]; do sleep 0.02; done; echo ready; wait; wait; sleep 1000"
+         trap : TERM; while [ ! -e /set ]; do sleep 0.02; done; echo ready; \
+         while [ ! -e /child ]; do sleep 0.02; done"
     );
-    let grace = Duration::from_millis(500);
-    let result = stopped(&mut vm, &cmd, grace, |stop| stop.cancel(CancelCause::User));
+    // The first process ends when the child has had its turn; the stubborn one then goes with it.
+    let result = stopped(&mut vm, &cmd, FOREVER, |stop| {
+        stop.cancel(CancelCause::User)
+    });
     let fits = is_cancelled_by(CancelCause::User);
     expect_error(result.await?, "V13: a command with children", fits)?;
     let alive = processes_with(&mark);
