@@ -25,10 +25,7 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     pub(crate) fn run(&self, app: &App) -> anyhow::Result<u8> {
-        let root = app.store_root()?;
-        // Before the first run there is no store; what matters is the file system it will be on.
-        let place = root.ancestors().find(|path| path.is_dir());
-        let checks = doctor(place.unwrap_or(&root));
+        let checks = doctor(&existing(app.store_root()?));
         // A store that cannot be opened is a finding, not an end of the examination.
         let leftovers = leftovers(app);
         let healthy = leftovers.as_ref().is_ok_and(Vec::is_empty);
@@ -58,7 +55,8 @@ impl Doctor {
     }
 }
 
-/// The store, or where it will be made.
+/// The store, or where it will be made: before the first run, what matters is the file system it
+/// will be on.
 fn existing(root: PathBuf) -> PathBuf {
     let found = root.ancestors().find(|path| path.is_dir());
     found.map_or_else(|| "/".into(), Path::to_owned)
