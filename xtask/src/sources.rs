@@ -9,6 +9,8 @@ use crate::workspace::{Package, Workspace};
 
 /// The only crate that may hold unsafe code.
 const UNSAFE_CRATE: &str = "hm-vm-sys";
+/// The crates that may read the environment: programs, and what tests are made of.
+const TALKS_TO_USERS: [&str; 4] = ["hm-vm-bench", "hm-vm-testkit", "hmvm", "xtask"];
 /// No file is longer.
 const MOST_LINES: usize = 800;
 /// A file with more lines outside its tests is listed.
@@ -31,6 +33,7 @@ pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<Vec<Finding>> {
                 text: &text,
             };
             findings.extend(source.check_length());
+            findings.extend(source.check_environment(&package.name));
             if is_index(&file, &package.directory) {
                 findings.extend(source.check_index());
             }
@@ -71,7 +74,7 @@ impl Source<'_> {
     }
 
     fn is_test(&self) -> bool {
-        self.place.contains("/tests/") || self.place.ends_with("/tests.rs")
+        self.place.contains("/tests/") || self.place.ends_with("tests.rs")
     }
 
     /// A `lib.rs` or `mod.rs` tells what there is and holds nothing itself.
@@ -91,9 +94,28 @@ impl Source<'_> {
             let item = visibility_removed(line);
             ITEMS.iter().any(|start| item.starts_with(start))
         })?;
+        let message = format!("holds more than docs, `mod` and `pub use`: {line}");
+        // A few lines of data at the head of a module are no fault yet; a crate's face is only that.
+        Some(if self.place.ends_with("/lib.rs") {
+            Finding::error(self.place, message)
+        } else {
+            Finding::warning(self.place, message)
+        })
+    }
+
+    /// A library takes what it needs as arguments; the environment belongs to the program.
+    fn check_environment(&self, package: &str) -> Option<Finding> {
+        if self.is_test() || !self.place.contains("/src/") || TALKS_TO_USERS.contains(&package) {
+            return None;
+        }
+        let own = lines_before_tests(self.text);
+        let line = self.text.lines().take(own).find(|line| {
+            let code = line.split("//").next().unwrap_or_default();
+            code.contains("env::var")
+        })?;
         Some(Finding::error(
             self.place,
-            format!("holds more than docs, `mod` and `pub use`: {line}"),
+            format!("reads the environment in a library: {}", line.trim()),
         ))
     }
 
@@ -231,6 +253,15 @@ mod tests {
                 .check_index()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_library_that_reads_the_environment_is_found() {
+        let reading = "let home = std::env::var(\"HOME\");\n";
+        assert!(source(reading).check_environment("hm-vm").is_some());
+        assert!(source(reading).check_environment("hmvm").is_none());
+        let in_tests = format!("// no env::var here\n#[cfg(test)]\nmod tests {{\n{reading}}}\n");
+        assert!(source(&in_tests).check_environment("hm-vm").is_none());
     }
 
     #[test]
