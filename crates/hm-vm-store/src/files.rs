@@ -9,17 +9,23 @@ use hm_vm_sys::UserNamespace;
 
 use crate::error::StoreError;
 
+/// Held while a namespace is made. One at a time in the whole process: each is made with a helper
+/// process that inherits the pipes of the others, and would keep them waiting.
+static MAKING: Mutex<()> = Mutex::new(());
+
 /// The way to handle files of layers.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     namespace: OnceLock<Arc<UserNamespace>>,
-    making: Mutex<()>,
 }
 
 impl Files {
     /// The user namespace, made on first use.
     pub(crate) fn namespace(&self) -> Result<Arc<UserNamespace>, StoreError> {
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(namespace) = self.namespace.get() {
+            return Ok(Arc::clone(namespace));
+        }
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(namespace) = self.namespace.get() {
             return Ok(Arc::clone(namespace));
         }

@@ -234,3 +234,48 @@ fn ids_can_be_shortened() {
     ));
     assert!(fixture.store.resolve_snapshot("").is_err());
 }
+
+#[test]
+fn files_of_the_guests_other_users_are_handled() {
+    let fixture = Fixture::new();
+    let namespace = fixture.store.user_namespace().unwrap();
+    if namespace.mapping() == hm_vm_sys::userns::Mapping::Single {
+        assert!(std::env::var_os("HMVM_TEST_REQUIRE_ALL").is_none());
+        eprintln!("SKIPPED files_of_the_guests_other_users_are_handled: needs subordinate ids");
+        return;
+    }
+    let vm = fixture.vm();
+    write(&fixture.store, &vm, "d/secret", "theirs");
+    let root = upper(&fixture.store, &vm);
+    let give_away = || {
+        for path in ["d/secret", "d", ""] {
+            let path = root.join(path);
+            std::os::unix::fs::chown(&path, Some(33), Some(33)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o500)).unwrap();
+        }
+    };
+    if rustix::process::geteuid().is_root() {
+        give_away();
+    } else {
+        namespace.run(give_away).unwrap();
+    }
+    let snapshot = vm.commit(None).unwrap();
+    let second = vm.commit(None).unwrap();
+    assert_eq!(layer_count(&vm), 2);
+    fixture.store.flush().unwrap();
+    let view = fixture.store.view(&snapshot).unwrap();
+    assert_eq!(read(&view, "/d/secret"), "theirs");
+    assert_eq!(view.metadata("/d/secret".as_ref()).unwrap().uid, 33);
+    assert_eq!(view.metadata("/".as_ref()).unwrap().mode, 0o500);
+    drop(view);
+    let dest = fixture.directory.path().join("out");
+    let copied = fixture.store.copy_out(&snapshot, "/d".as_ref(), &dest);
+    assert_eq!(copied.unwrap().files, 1);
+    assert_eq!(fs::read_to_string(dest.join("secret")).unwrap(), "theirs");
+    vm.remove().unwrap();
+    for gone in [snapshot, second] {
+        fixture.store.remove_snapshot(&gone).unwrap();
+    }
+    assert_clean(&fixture.store);
+    assert_eq!(entries(&fixture.store, "layers"), 1);
+}
