@@ -12,8 +12,8 @@
 //! fails, the VM can only be removed.
 
 mod create;
-mod fill;
 mod files;
+mod fill;
 pub(crate) mod inject;
 mod seal;
 
