@@ -150,7 +150,7 @@ impl Machine {
 fn root_is_an_overlay() -> bool {
     /// `OVERLAYFS_SUPER_MAGIC`.
     const OVERLAY: i64 = 0x794c_7630;
-    rustix::fs::statfs("/").is_ok_and(|found| i64::from(found.f_type) == OVERLAY)
+    rustix::fs::statfs("/").is_ok_and(|found| found.f_type == OVERLAY)
 }
 
 #[async_trait]

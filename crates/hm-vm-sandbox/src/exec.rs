@@ -110,6 +110,11 @@ impl Watched {
         Ok(())
     }
 
+    /// Tells the session that its terminal is gone.
+    pub(crate) fn hang_up(&self) {
+        self.process.hang_up();
+    }
+
     /// The account of a process that has ended.
     pub(crate) fn account(mut self, stopped: Option<Error>) -> Ended {
         let end = self.process.command_end();
@@ -165,6 +170,8 @@ impl Output {
                 *open = false;
             } else {
                 decoder.push(stream, &buffer[..length], sink);
+                // A flood of output into a slow sink must not keep a stop from being noticed.
+                tokio::task::yield_now().await;
             }
         }
         decoder.finish(sink);

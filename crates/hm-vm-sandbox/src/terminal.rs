@@ -59,8 +59,8 @@ impl Pty {
     }
 
     /// Carries bytes both ways and passes size changes on, until the VM's end is closed and
-    /// everything it wrote has been shown. The end of the input is passed on as a hang-up key.
-    pub(crate) async fn relay(&self, terminal: Terminal) -> Result<()> {
+    /// everything it wrote has been shown. At the end of the input, `hang_up` is called once.
+    pub(crate) async fn relay(&self, terminal: Terminal, hang_up: impl FnOnce()) -> Result<()> {
         let Terminal {
             mut input,
             mut output,
@@ -88,8 +88,7 @@ impl Pty {
                     .await
                     .context("reading from the terminal")?;
                 if length == 0 {
-                    // End of transmission: what a shell takes as the end of its input.
-                    self.write(b"\x04").await?;
+                    hang_up();
                     return std::future::pending::<Result<()>>().await;
                 }
                 self.write(&buffer[..length]).await?;

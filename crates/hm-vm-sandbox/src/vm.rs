@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -34,6 +35,8 @@ pub(crate) struct SandboxVm {
     config: VmConfig,
     /// Where its files are written, if their size is limited.
     disk: Option<Arc<Disk>>,
+    /// How many commands it has run.
+    mounts: AtomicU64,
     /// Held while a command runs, or files go in: an overlay's upper directory serves one mount.
     busy: Mutex<()>,
 }
@@ -59,6 +62,7 @@ impl SandboxVm {
             files: Some(Arc::new(files)),
             config,
             disk,
+            mounts: AtomicU64::new(0),
             busy: Mutex::new(()),
         })
     }
@@ -88,13 +92,14 @@ impl SandboxVm {
             env.push(c"TERM=xterm-256color".into());
         }
         let (argv, script) = command_line(request.cmd)?;
+        let number = self.mounts.fetch_add(1, Ordering::Relaxed);
         let (upper, work) = match &self.disk {
             Some(disk) => {
-                remove_mount_traces(&disk.inside("work"));
+                put_work_aside(&disk.inside("work"), number)?;
                 (disk.upper(), disk.work())
             }
             None => {
-                remove_mount_traces(&store.join(files.work()));
+                put_work_aside(&store.join(files.work()), number)?;
                 (files.upper(), files.work())
             }
         };
@@ -225,12 +230,15 @@ fn command_line(cmd: &str) -> Result<(Vec<CString>, Option<&str>), Error> {
     Ok((argv, Some(cmd)))
 }
 
-/// Removes the mark that a volatile overlay leaves in its work directory to say that a crash may
-/// have lost data. Nothing was lost: every process is dead, and the page cache is the kernel's.
-fn remove_mount_traces(work: &Path) {
-    for trace in ["work/incompat/volatile", "work/incompat"] {
-        // Absent before the first mount. Anything worse shows when the mount fails.
-        let _ = std::fs::remove_dir(work.join(trace));
+/// Puts aside what the last mount left in the work directory: it holds the mark of a volatile
+/// overlay, which says that a crash may have lost data, and with which the kernel refuses to mount
+/// again. Nothing was lost: every process is dead, and the page cache is the kernel's. Renaming is
+/// all that an ordinary user may do to that directory, and it goes with the VM.
+fn put_work_aside(work: &Path, number: u64) -> Result<()> {
+    let last = work.join("work");
+    match std::fs::rename(&last, work.join(format!("used-{number}"))) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("renaming {}", last.display())),
     }
 }
 
@@ -340,7 +348,7 @@ impl Vm for SandboxVm {
             .launch(plan, &confinement, &mut network, request.working_dir)
             .await?;
         let stopped = {
-            let mut relay = std::pin::pin!(pty.relay(terminal));
+            let mut relay = std::pin::pin!(pty.relay(terminal, || watched.hang_up()));
             let ended = watched.ended(request.stop, request.grace);
             let mut ended = std::pin::pin!(ended);
             tokio::select! {

@@ -5,8 +5,8 @@
 //! Descriptor 3 takes the report: what happened (1 exited, 2 ended by a signal, 3 not executed)
 //! and a number (exit code, signal, errno), 32 bits each.
 //!
-//! SIGTERM is passed on to every other process. When the command has ended, init ends too, and
-//! the kernel kills all that is left.
+//! SIGTERM and SIGHUP are passed on to every other process. When the command has ended, init ends
+//! too, and the kernel kills all that is left.
 #![no_std]
 #![no_main]
 

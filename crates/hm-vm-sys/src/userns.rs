@@ -242,9 +242,11 @@ extern "C" fn run_job<F: FnOnce() -> T, T>(argument: *mut libc::c_void) -> libc:
 
 /// Makes the calling process root of the namespace. Allocates nothing.
 pub(crate) fn enter(namespace: RawFd, single: bool) -> Result<(), (&'static str, i32)> {
-    // SAFETY (all calls): plain system calls without pointers, or with null for an empty list.
-    // They go past libc, whose wrappers would change the ids of the parent's threads too.
-    let check = |result: libc::c_long, doing| {
+    // Past libc, whose wrappers would change the ids of the parent's threads too.
+    let call = |number: libc::c_long, a: libc::c_int, b: libc::c_int, c: libc::c_int, doing| {
+        // SAFETY: needed because safe wrappers go through libc. Sound because none of the calls
+        // made here takes a pointer, but for setgroups, whose list of length 0 is null.
+        let result = unsafe { libc::syscall(number, a, b, c) };
         if result < 0 {
             Err((
                 doing,
@@ -254,28 +256,31 @@ pub(crate) fn enter(namespace: RawFd, single: bool) -> Result<(), (&'static str,
             Ok(())
         }
     };
-    // SAFETY: see above.
-    check(
-        unsafe { libc::syscall(libc::SYS_setns, namespace, libc::CLONE_NEWUSER) },
+    let user = libc::CLONE_NEWUSER;
+    call(
+        libc::SYS_setns,
+        namespace,
+        user,
+        0,
         "entering the user namespace",
     )?;
-    // SAFETY: see above.
-    check(
-        unsafe { libc::syscall(libc::SYS_setresgid, 0, 0, 0) },
-        "becoming the namespace's root group",
+    call(
+        libc::SYS_setresgid,
+        0,
+        0,
+        0,
+        "becoming the root group inside",
     )?;
     if !single {
-        // SAFETY: see above.
-        check(
-            unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) },
+        call(
+            libc::SYS_setgroups,
+            0,
+            0,
+            0,
             "dropping supplementary groups",
         )?;
     }
-    // SAFETY: see above.
-    check(
-        unsafe { libc::syscall(libc::SYS_setresuid, 0, 0, 0) },
-        "becoming the namespace's root",
-    )
+    call(libc::SYS_setresuid, 0, 0, 0, "becoming root inside")
 }
 
 /// Runs `clone` with all signals blocked, so that the child begins with none to handle.
@@ -309,7 +314,8 @@ pub(crate) fn wait_for(pid: libc::pid_t) {
 /// A child that stays in a fresh user namespace until it is let go.
 struct Holder {
     pid: libc::pid_t,
-    release: Option<OwnedFd>,
+    /// Closed with us: the child then ends by itself, even if we were killed.
+    _life: OwnedFd,
 }
 
 impl Holder {
@@ -325,7 +331,7 @@ impl Holder {
                 if pid == 0 {
                     libc::syscall(libc::SYS_close, write_raw);
                     let mut byte = 0u8;
-                    // Ends at the end of the pipe: when the parent lets go, or dies.
+                    // Ends at the end of the pipe, when the parent dies; the parent kills it.
                     libc::syscall(libc::SYS_read, read_raw, &raw mut byte, 1);
                     libc::syscall(libc::SYS_exit_group, 0);
                 }
@@ -338,14 +344,18 @@ impl Holder {
         Ok(Self {
             pid: libc::pid_t::try_from(pid)
                 .map_err(|_| SysError::new("reading a process id", io::ErrorKind::InvalidData))?,
-            release: Some(write),
+            _life: write,
         })
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        drop(self.release.take());
+        // Not by the end of the pipe: another child, forked meanwhile, may hold it open.
+        // SAFETY: no pointers; the child is ours and not waited for, so the id means no other.
+        unsafe {
+            libc::kill(self.pid, libc::SIGKILL);
+        }
         wait_for(self.pid);
     }
 }

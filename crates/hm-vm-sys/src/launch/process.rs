@@ -90,6 +90,12 @@ impl Process {
         self.signal(libc::SIGTERM);
     }
 
+    /// Sends SIGHUP to every process of the VM but init: its terminal is gone. Does nothing when
+    /// init has ended.
+    pub fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
     /// Kills the VM. Does nothing when it has ended.
     pub fn kill(&self) {
         self.signal(libc::SIGKILL);
