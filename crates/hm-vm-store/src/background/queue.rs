@@ -12,7 +12,7 @@ use crate::store::Core;
 
 /// How long a sync may wait for further ones to join it.
 const SYNC_DELAY: Duration = Duration::from_millis(100);
-/// How long closing a store may wait for work in progress.
+/// How long closing a store may wait for its files to be removed and synced.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Something for the thread to do.
@@ -57,6 +57,22 @@ impl Queue {
             && self.sync_due.is_none()
             && self.flatten.is_empty()
     }
+
+    /// What is done when the store is closed: removal and syncing, once. Chains are flattened when
+    /// somebody needs it.
+    fn last_batch(&mut self) -> Option<Batch> {
+        self.flatten.clear();
+        if self.is_idle() {
+            return None;
+        }
+        self.working = true;
+        Some(Batch {
+            doomed: std::mem::take(&mut self.doomed),
+            trash: std::mem::take(&mut self.trash),
+            sync: self.sync_due.take().is_some(),
+            flatten: Vec::new(),
+        })
+    }
 }
 
 /// The queue, as the thread sees it.
@@ -65,11 +81,18 @@ pub(crate) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     idle: Condvar,
+    /// The store is being closed: only what must not wait for a later session.
+    closing: AtomicBool,
     stop: AtomicBool,
 }
 
 impl Shared {
-    /// Set when the thread is to end as soon as it can.
+    /// Set when the store is being closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Set when the thread is to end as soon as it can, with its work undone.
     pub(crate) fn stop(&self) -> &AtomicBool {
         &self.stop
     }
@@ -86,8 +109,8 @@ impl Shared {
             if queue.is_idle() {
                 self.idle.notify_all();
             }
-            if self.stop.load(Ordering::Relaxed) {
-                return None;
+            if self.is_closing() {
+                return queue.last_batch();
             }
             let now = Instant::now();
             let sync = queue
@@ -205,17 +228,17 @@ impl Drop for Background {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
         let Some(thread) = thread.take() else { return };
-        self.shared.stop.store(true, Ordering::Relaxed);
         let mut queue = self.shared.lock();
+        self.shared.closing.store(true, Ordering::Relaxed);
         self.shared.wake.notify_all();
         let deadline = Instant::now() + PATIENCE;
-        while queue.working {
+        while !queue.is_idle() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                // It ends by itself; what it leaves, the next session collects.
+                // It ends by itself; what it leaves, a later session does.
+                self.shared.stop.store(true, Ordering::Relaxed);
                 return;
             }
-            self.shared.wake.notify_all();
             let woken = self.shared.idle.wait_timeout(queue, left);
             queue = woken.unwrap_or_else(PoisonError::into_inner).0;
         }

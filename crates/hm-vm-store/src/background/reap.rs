@@ -40,7 +40,7 @@ pub(crate) fn remove_doomed(core: &Core, stop: &AtomicBool) -> Result<(), StoreE
 /// Removes a directory in `trash`. What is left when `stop` is set, a later session removes.
 pub(crate) fn remove_trash(core: &Core, path: &Path, stop: &AtomicBool) -> Result<(), StoreError> {
     core.files
-        .run(|| remove_tree(path, usize::MAX, stop))?
+        .run(|| remove_tree(path, stop))?
         .context("removing", path)?;
     Ok(())
 }

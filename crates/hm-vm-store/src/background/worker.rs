@@ -31,7 +31,7 @@ fn work(core: &Core, shared: &Shared, batch: Batch) {
     }
     if batch.sync && !stopped() {
         note(durable::make_durable(core));
-        if !stopped() {
+        if !stopped() && !shared.is_closing() {
             note(sizes::measure_all(core, shared.stop()));
         }
     }
@@ -40,7 +40,7 @@ fn work(core: &Core, shared: &Shared, batch: Batch) {
             note(flatten(core, shared, snapshot));
         }
     }
-    if !stopped() {
+    if !stopped() && !shared.is_closing() {
         note(core.db.shrink_log());
     }
 }

@@ -65,7 +65,7 @@ impl Core {
             Some(trash) => {
                 let never = std::sync::atomic::AtomicBool::new(false);
                 self.files
-                    .run(|| remove_tree(&trash, usize::MAX, &never))?
+                    .run(|| remove_tree(&trash, &never))?
                     .context("removing", &trash)
                     .map(|_| ())
             }

@@ -20,13 +20,13 @@ const DEPTH: usize = 48;
 pub(crate) enum Removal {
     /// Nothing is left.
     Done,
-    /// It stopped before the end, because it was asked to or its budget was used up.
+    /// It stopped before the end, because it was asked to.
     Stopped,
 }
 
-/// Removes a directory and all below it. Does nothing when it is gone. `budget` bounds the number
-/// of entries. Nobody else may change the tree meanwhile, but somebody may remove it as well.
-pub(crate) fn remove_tree(path: &Path, budget: usize, stop: &AtomicBool) -> io::Result<Removal> {
+/// Removes a directory and all below it. Does nothing when it is gone. Nobody
+/// else may change the tree meanwhile, but somebody may remove it as well.
+pub(crate) fn remove_tree(path: &Path, stop: &AtomicBool) -> io::Result<Removal> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -43,7 +43,6 @@ pub(crate) fn remove_tree(path: &Path, budget: usize, stop: &AtomicBool) -> io::
     };
     let mut work = Work {
         top: top.as_fd(),
-        budget,
         stop,
         moved: 0,
     };
@@ -64,7 +63,6 @@ pub(crate) fn remove_tree(path: &Path, budget: usize, stop: &AtomicBool) -> io::
 
 struct Work<'a> {
     top: BorrowedFd<'a>,
-    budget: usize,
     stop: &'a AtomicBool,
     /// How many deep directories were moved up so far.
     moved: u64,
@@ -73,10 +71,9 @@ struct Work<'a> {
 impl Work<'_> {
     fn empty(&mut self, directory: BorrowedFd<'_>, depth: usize) -> Result<Removal> {
         for (name, kind) in list(directory)? {
-            if self.budget == 0 || self.stop.load(Ordering::Relaxed) {
+            if self.stop.load(Ordering::Relaxed) {
                 return Ok(Removal::Stopped);
             }
-            self.budget -= 1;
             let removed = match kind {
                 FileType::Directory => Err(Errno::ISDIR),
                 _ => rustix::fs::unlinkat(directory, &name, AtFlags::empty()),

@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
@@ -12,10 +11,6 @@ use crate::db::stack::{self, Stack};
 use crate::error::{Context, StoreError};
 use crate::store::Store;
 use crate::tree::attributes;
-use crate::tree::remove::{Removal, remove_tree};
-
-/// Number of entries that are removed while the caller waits; more is left to the background.
-const REMOVE_AT_ONCE: usize = 64;
 
 /// One lower layer of a VM's overlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +127,7 @@ impl VmFiles {
         format!("vms/{}/work", self.number).into()
     }
 
-    /// Removes the VM and its files; a large tree is removed in the background. Nothing may have
+    /// Removes the VM; its files go in the background. Nothing may have
     /// the directories mounted. A second call does nothing.
     ///
     /// # Errors
@@ -150,12 +145,8 @@ impl VmFiles {
         let core = self.store.core();
         // Files first: on a full disk, they make room for the rows.
         if let Some(trash) = core.discard(&core.layout.vm(self.number))? {
-            let never = AtomicBool::new(false);
-            match remove_tree(&trash, REMOVE_AT_ONCE, &never) {
-                Ok(Removal::Done) => {}
-                // Much to do, or something that takes the user namespace.
-                Ok(Removal::Stopped) | Err(_) => self.store.add_job(Job::Trash(trash)),
-            }
+            // Not here: a directory costs the file system more to remove than to make.
+            self.store.add_job(Job::Trash(trash));
         }
         // A seal that failed may have left a directory under the reserved number.
         let _ = std::fs::remove_dir(core.layout.layer(next_layer));
