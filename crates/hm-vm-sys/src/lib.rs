@@ -24,6 +24,7 @@ pub mod probe;
 pub mod readiness;
 pub mod seccomp;
 mod stack;
+mod subids;
 pub mod userns;
 
 pub use error::SysError;

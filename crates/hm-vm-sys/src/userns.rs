@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::SysError;
 use crate::stack::Stack;
+use crate::subids::{subordinate_range, user_ranges};
 
 /// Ids `inside..inside + count` of the namespace are `outside..outside + count` of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -392,52 +393,4 @@ fn run_mapper(program: &str, pid: libc::pid_t, ranges: &[IdRange]) -> Result<(),
         format!("running {program}"),
         io::Error::other(message),
     ))
-}
-
-/// The maps of an ordinary user: itself as root, its subordinate ids above.
-fn user_ranges(uid: u32, gid: u32) -> Result<(Vec<IdRange>, Vec<IdRange>), String> {
-    let name = user_name(uid).unwrap_or_else(|| uid.to_string());
-    let ranges = |file: &str, own: u32| {
-        let (start, count) = subordinate_range(file, &name, uid)
-            .ok_or_else(|| format!("{file} has no range for user {name}"))?;
-        Ok(vec![
-            IdRange {
-                inside: 0,
-                outside: own,
-                count: 1,
-            },
-            IdRange {
-                inside: 1,
-                outside: start,
-                count: count.min(RANGE_SIZE - 1),
-            },
-        ])
-    };
-    let uids: Result<_, String> = ranges("/etc/subuid", uid);
-    Ok((uids?, ranges("/etc/subgid", gid)?))
-}
-
-fn user_name(uid: u32) -> Option<String> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    })
-}
-
-/// The largest range that the file gives to a user, named or by number: `subuid(5)`.
-fn subordinate_range(file: &str, name: &str, uid: u32) -> Option<(u32, u32)> {
-    let text = fs::read_to_string(file).ok()?;
-    let number = uid.to_string();
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.trim().split(':');
-            let owner = fields.next()?;
-            let start: u32 = fields.next()?.parse().ok()?;
-            let count: u32 = fields.next()?.parse().ok()?;
-            let fits = start.checked_add(count).is_some() && count > 0;
-            (fits && (owner == name || owner == number)).then_some((start, count))
-        })
-        .max_by_key(|(_, count)| *count)
 }

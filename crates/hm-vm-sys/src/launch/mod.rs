@@ -17,9 +17,11 @@
 //! the command ended. The kernel kills all that is left when it ends; it gets SIGKILL when the
 //! spawner thread, hence our process, dies.
 
+mod calls;
 mod init;
 mod interpreter;
 mod op;
+mod operations;
 mod process;
 mod spawner;
 
