@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, Result};
 
+pub(crate) use crate::beneath::join;
+
 /// Longest path given to the kernel in one piece.
 const PIECE: usize = 3000;
 
@@ -113,14 +115,3 @@ pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
 
 /// Name of the mark of an opaque directory, on overlays mounted with `userxattr`.
 pub(crate) const OPAQUE: &CStr = c"user.overlay.opaque";
-
-/// `directory/name`, where `directory` may be empty.
-pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
-    path.extend_from_slice(directory);
-    if !directory.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
-}
