@@ -229,6 +229,15 @@ impl Ours {
         Ok(duration)
     }
 
+    /// An inject that must copy nothing: the store holds as many layers after it as before.
+    pub(crate) fn inject_again(&self, folder: &Path) -> anyhow::Result<Duration> {
+        let before = self.store.stats()?.layers;
+        let duration = self.inject(folder)?;
+        let after = self.store.stats()?.layers;
+        ensure!(before == after, "{before} layers became {after}");
+        Ok(duration)
+    }
+
     pub(crate) fn many(&self, count: usize) -> anyhow::Result<Duration> {
         self.runtime.block_on(async {
             let start = Instant::now();

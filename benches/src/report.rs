@@ -78,7 +78,29 @@ impl Report {
         }
         text.push('\n');
         self.write_targets(&mut text);
+        self.write_losses(&mut text);
         text
+    }
+
+    /// Rows in which a peer was faster, so that nobody has to look for them.
+    fn write_losses(&self, text: &mut String) {
+        let mut losses = String::new();
+        for row in &self.rows {
+            let Some(ours) = row.median(Who::Ours) else {
+                continue;
+            };
+            for (who, outcome) in &row.outcomes {
+                if let Outcome::Measured(samples) = outcome
+                    && samples.median() < ours
+                {
+                    let (theirs, ours) = (show(samples.median()), show(ours));
+                    let _ = writeln!(losses, "- {}: {ours}, {who} {theirs}", row.title);
+                }
+            }
+        }
+        if !losses.is_empty() {
+            let _ = write!(text, "\nWhere a peer is faster:\n\n{losses}");
+        }
     }
 
     fn write_targets(&self, text: &mut String) {
@@ -147,6 +169,10 @@ medians, the fastest round, how many times our median a racer takes, and the num
 - **runc**: `runc run` of the default specification with a read-only root.
 - **docker**: `docker run --rm`, `docker commit` and `docker cp` with a daemon started for this run, without a bridge.
 - **Docker-only crate**: `hm-vm` 0.0.9 from crates.io on the same daemon.
+
+A snapshot of ours is visible at once and synced to disk in the background (see [caching.md](caching.md)); the time is until it
+is visible. `docker commit` does not wait for the disk either. A registry `get` of ours also counts the hit and keeps a strict
+order of use.
 
 ";
 

@@ -33,7 +33,7 @@ pub(crate) fn figures(bench: &Bench) -> Vec<Figure> {
         ),
         figure(
             "growth of peak memory while 100 MB of output flow through",
-            None,
+            Some(4.0),
             output,
         ),
     ]
