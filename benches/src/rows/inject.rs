@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
@@ -25,8 +25,11 @@ pub(crate) fn rows(bench: &Bench) -> anyhow::Result<Vec<Row>> {
 }
 
 fn cold(bench: &Bench, scratch: &Path) -> Row {
-    let seed = Cell::new(1);
-    // Every round of every racer gets contents of its own.
+    // Every round of every racer gets contents of its own, which no earlier run left in the store either.
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let seed = Cell::new(now.as_nanos());
     let fresh = |who: &str| -> anyhow::Result<_> {
         let folder = scratch.join(who);
         tree::write(&folder, seed.replace(seed.get() + 1))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 /// Writes 10,000 files of a kilobyte in 100 folders. Different seeds give different contents.
-pub(super) fn write(folder: &Path, seed: usize) -> anyhow::Result<()> {
+pub(super) fn write(folder: &Path, seed: u128) -> anyhow::Result<()> {
     for outer in 0..100 {
         let inner = folder.join(format!("module{outer}"));
         std::fs::create_dir_all(&inner).with_context(|| format!("creating {}", inner.display()))?;
