@@ -23,8 +23,8 @@ pub struct VmConfig {
     pub pids: Option<u32>,
     /// What the VM may reach.
     pub network: NetworkPolicy,
-    /// Protections that may be weakened on a machine that cannot give them. Without a name in
-    /// this list, creation fails where the protection cannot be had: there is no silent downgrade.
+    /// Protections to go without. What is not in this list is given, or nothing runs: where a
+    /// protection cannot be had there is an error, never a silent downgrade.
     pub allow_weaker: Vec<Protection>,
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use hm_vm_core::{Capabilities, Error, Limit, NetworkPolicy, SnapshotId, Vm, VmBackend, VmConfig};
+use hm_vm_core::{
+    Capabilities, Error, Limit, NetworkPolicy, Protection, SnapshotId, Vm, VmBackend, VmConfig,
+};
 use hm_vm_store::{Base, Lower, Store, VmFiles};
 use hm_vm_sys::UserNamespace;
 use hm_vm_sys::userns::Mapping;
@@ -35,6 +37,8 @@ pub(crate) struct Machine {
     pub(crate) translate_owners: bool,
     pub(crate) limits: LimitSupport,
     places: OnceLock<()>,
+    /// For VMs that go without the translation.
+    identity: OnceLock<Arc<UserNamespace>>,
     shown: OnceLock<Vec<files::Shown>>,
 }
 
@@ -53,6 +57,7 @@ impl SandboxBackend {
                 store,
                 translate_owners: rustix::process::geteuid().is_root(),
                 places: OnceLock::new(),
+                identity: OnceLock::new(),
                 shown: OnceLock::new(),
             }),
         })
@@ -106,14 +111,35 @@ impl Machine {
         })
     }
 
+    /// Whether owners are translated for this VM.
+    pub(crate) fn translates(&self, config: &VmConfig) -> bool {
+        self.translate_owners && !config.allow_weaker.contains(&Protection::IdMap)
+    }
+
+    /// The user namespace that this VM runs in.
+    pub(crate) fn namespace_for(&self, config: &VmConfig) -> Result<Arc<UserNamespace>> {
+        if self.translates(config) || !self.translate_owners {
+            return self.user_namespace();
+        }
+        if let Some(identity) = self.identity.get() {
+            return Ok(Arc::clone(identity));
+        }
+        let made = Arc::new(UserNamespace::identity()?);
+        Ok(Arc::clone(self.identity.get_or_init(|| made)))
+    }
+
     /// The lower directories of a VM, topmost first, and how the host's files come in.
-    pub(crate) fn lowers(&self, files: &VmFiles) -> Result<(HostTree, Vec<PathBuf>)> {
+    pub(crate) fn lowers(
+        &self,
+        files: &VmFiles,
+        config: &VmConfig,
+    ) -> Result<(HostTree, Vec<PathBuf>)> {
         let mut host = HostTree::Hidden;
         let mut lowers = Vec::new();
         for lower in files.lowers() {
             match lower {
                 Lower::Layer(path) => lowers.push(path),
-                Lower::HostRoot if self.host_can_be_a_layer() => {
+                Lower::HostRoot if self.translates(config) && !root_is_an_overlay() => {
                     lowers.push(files::HOST_VIEW.into());
                     host = HostTree::Layer(self.submounts()?);
                 }
@@ -125,11 +151,6 @@ impl Machine {
         }
         lowers.push(files::SKELETON.into());
         Ok((host, lowers))
-    }
-
-    /// Owners have to be translated, and the kernel stacks no more than two overlays.
-    fn host_can_be_a_layer(&self) -> bool {
-        self.translate_owners && !root_is_an_overlay()
     }
 
     fn submounts(&self) -> Result<Vec<PathBuf>> {
@@ -146,7 +167,7 @@ impl Machine {
     }
 }
 
-/// As in a container.
+/// As in a container. The kernel stacks no more than two overlays.
 fn root_is_an_overlay() -> bool {
     /// `OVERLAYFS_SUPER_MAGIC`.
     const OVERLAY: i64 = 0x794c_7630;

@@ -41,6 +41,15 @@ pub(crate) async fn start(plan: Launch, working_dir: &str) -> Result<Process> {
             reason: format!("cannot be entered in the VM: {source}"),
         }
         .into()),
+        Err(LaunchError::Protection {
+            name,
+            doing,
+            source,
+        }) => Err(Error::ProtectionUnavailable {
+            protection: name,
+            reason: format!("{doing}: {source}"),
+        }
+        .into()),
         Err(LaunchError::Sys(error)) => Err(error).context("starting the VM"),
     }
 }

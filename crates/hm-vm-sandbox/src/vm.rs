@@ -103,14 +103,14 @@ impl SandboxVm {
                 (files.upper(), files.work())
             }
         };
-        let (host, lowers) = self.machine.lowers(files)?;
+        let (host, lowers) = self.machine.lowers(files, &self.config)?;
         let provided = provided_files(run.network.resolv_conf());
         let around = Surroundings {
             store,
             lowers,
             upper,
             work,
-            translate_owners: self.machine.translate_owners,
+            translate_owners: self.machine.translates(&self.config),
             host,
             cgroup: run.confinement.entrances()?,
             disk: self.disk.as_ref().map(|disk| disk.mount()),
@@ -125,7 +125,7 @@ impl SandboxVm {
         let duplicate = |fd: &OwnedFd| fd.try_clone().context("duplicating a descriptor");
         let [stdout, stderr] = run.output;
         Ok(Launch {
-            user_namespace: self.machine.user_namespace()?,
+            user_namespace: self.machine.namespace_for(&self.config)?,
             outer: plan::outer(&around)?,
             namespaces: Namespaces {
                 network: self.config.network != hm_vm_core::NetworkPolicy::Host,
@@ -332,7 +332,8 @@ impl Vm for SandboxVm {
         request.stop.check()?;
         let confinement = self.machine.limits.confine(&self.config)?;
         let mut network = Network::new(self.config.network);
-        let (pty, slave) = terminal::Pty::open(&*self.machine.user_namespace()?, &terminal)?;
+        let (pty, slave) =
+            terminal::Pty::open(&*self.machine.namespace_for(&self.config)?, &terminal)?;
         let plan = self.prepare(
             request,
             &Run {

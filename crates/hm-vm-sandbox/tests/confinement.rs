@@ -147,6 +147,19 @@ async fn only_what_was_named_is_weakened() {
 }
 
 #[tokio::test]
+async fn without_translated_owners_there_is_still_a_user_namespace() {
+    let machine = machine!();
+    let config = VmConfig {
+        allow_weaker: vec![Protection::IdMap],
+        ..VmConfig::default()
+    };
+    let look = "stat -c %u /bin && cat /proc/self/uid_map && mount -t tmpfs none /tmp";
+    let (code, lines) = machine.run_with(look, &config).await;
+    assert_ne!(code, 0, "{lines:?}");
+    assert_eq!(lines[0], "0", "{lines:?}");
+}
+
+#[tokio::test]
 async fn what_root_inside_makes_is_not_roots_outside() {
     let machine = machine!();
     let mut vm = machine.vm(&VmConfig::default()).await;

@@ -154,6 +154,15 @@ impl fmt::Display for Launch {
 }
 
 impl Op {
+    /// The protection that the operation gives, under the name that users know it by.
+    pub(super) fn protection(&self) -> Option<&'static str> {
+        match self {
+            Self::AttachIdMapped { .. } => Some("id-map"),
+            Self::Seccomp(_) => Some("seccomp"),
+            _ => None,
+        }
+    }
+
     /// Short words for messages: what the operation does to what.
     pub fn describe(&self) -> String {
         let text = |path: &CString| path.to_string_lossy().into_owned();

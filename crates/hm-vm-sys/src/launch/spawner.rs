@@ -27,6 +27,16 @@ pub enum LaunchError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// A protection cannot be had.
+    #[error("{doing}: {source}")]
+    Protection {
+        /// Its name.
+        name: &'static str,
+        /// What was being done to what.
+        doing: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// Another operation failed.
     #[error(transparent)]
     Sys(#[from] SysError),
@@ -237,20 +247,20 @@ fn finish(
             wait_for(report.pid);
         }
         let source = std::io::Error::from_raw_os_error(failure.errno);
-        let doing = match failure.stage {
+        let doing: &str = match failure.stage {
             Stage::Inner(index)
                 if matches!(launch.inner.get(index), Some(Op::WorkingDirectory(_))) =>
             {
                 return Err(LaunchError::WorkingDirectory { source });
             }
-            Stage::Outer(index) => describe(&launch.outer, index),
-            Stage::Inner(index) => describe(&launch.inner, index),
-            Stage::EnterUserNamespace(doing) => doing.into(),
-            Stage::Unshare => "making namespaces".into(),
-            Stage::CloneInner => "starting the VM's first process".into(),
-            Stage::Prepare => "tying the VM to this process".into(),
-            Stage::Descriptors => "arranging file descriptors".into(),
-            Stage::Exec => "executing init".into(),
+            Stage::Outer(index) => return Err(failed_op(&launch.outer, index, source)),
+            Stage::Inner(index) => return Err(failed_op(&launch.inner, index, source)),
+            Stage::EnterUserNamespace(doing) => doing,
+            Stage::Unshare => "making namespaces",
+            Stage::CloneInner => "starting the VM's first process",
+            Stage::Prepare => "tying the VM to this process",
+            Stage::Descriptors => "arranging file descriptors",
+            Stage::Exec => "executing init",
         };
         return Err(SysError::new(doing, source).into());
     }
@@ -274,8 +284,17 @@ fn finish(
     }
 }
 
-fn describe(ops: &[Op], index: usize) -> String {
-    ops.get(index).map_or_else(String::new, Op::describe)
+fn failed_op(ops: &[Op], index: usize, source: std::io::Error) -> LaunchError {
+    let op = ops.get(index);
+    let doing = op.map_or_else(String::new, Op::describe);
+    match op.and_then(Op::protection) {
+        Some(name) => LaunchError::Protection {
+            name,
+            doing,
+            source,
+        },
+        None => SysError::new(doing, source).into(),
+    }
 }
 
 /// Whether our process may be traced and dumps core. The kernel keeps that with the memory, which
