@@ -2,10 +2,9 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use hm_vm::ImageRegistry;
 use hm_vm::store::Store;
@@ -14,7 +13,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::{Cli, Command};
 use crate::exit_codes;
-use crate::failure::{Problem, Report};
+use crate::failure::{Problem, Report, contract};
 use crate::input::environment::Environment;
 use crate::output::Ui;
 use crate::output::ui::{Talk, write_out};
@@ -40,15 +39,26 @@ impl App {
     /// Opens the store; creates it when it is not there.
     pub(crate) fn store(&self) -> anyhow::Result<Store> {
         let root = self.store_root()?;
-        Store::open(&root).with_context(|| format!("cannot open the store {}", root.display()))
+        Store::open(&root).map_err(|error| cannot_open("store", &root, error.into()))
     }
 
     /// Opens the cache of a store.
     pub(crate) fn registry(&self, store: &Store) -> anyhow::Result<ImageRegistry> {
         let path = store.root().join("registry.db");
         ImageRegistry::open(&path, CACHE_CAPACITY)
-            .with_context(|| format!("cannot open the cache {}", path.display()))
+            .map_err(|error| cannot_open("cache", &path, error))
     }
+}
+
+fn cannot_open(what: &str, path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let hint = if matches!(contract(&error), Some(hm_vm::Error::NoSpace { .. })) {
+        // Removing anything needs a little room for the database first.
+        "free some space on its disk; then hmvm cache gc frees what is not in use"
+    } else {
+        "another place for the store is given by --store DIR"
+    };
+    let message = format!("cannot open the {what} {}", path.display());
+    error.context(Problem::new(message).hint(hint))
 }
 
 /// Runs the program on the arguments of the process.

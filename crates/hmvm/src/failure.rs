@@ -1,6 +1,6 @@
 //! From any error to one line, a hint and an exit code. No other file decides these.
 
-use std::io;
+use std::{fmt, io};
 
 use hm_vm::{Error, Limit};
 
@@ -31,6 +31,21 @@ impl Problem {
     }
 }
 
+/// Context that says nothing in the message, and is the hint where the failure has none of its own.
+#[derive(Clone, Debug)]
+struct Hint(String);
+
+impl fmt::Display for Hint {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
+/// Adds a hint to a failure that has none.
+pub(crate) fn hinted(error: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
+    error.into().context(Hint(hint.into()))
+}
+
 /// Nobody reads standard output any more. Ends the program quietly.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("standard output was closed")]
@@ -58,11 +73,11 @@ impl Report {
             };
         }
         let contract = contract(error);
-        let hint = match (find::<Problem>(error), &contract) {
-            (Some(problem), _) => problem.hint.clone(),
-            (None, Some(contract)) => hint(contract),
-            (None, None) => io_hint(error),
-        };
+        let hint = find::<Problem>(error)
+            .and_then(|problem| problem.hint.clone())
+            .or_else(|| hint(contract.as_ref()?))
+            .or_else(|| error.downcast_ref::<Hint>().map(|hint| hint.0.clone()))
+            .or_else(|| io_hint(error));
         Self {
             message: Some(one_line(error)),
             hint: hint.map(|hint| sanitize(&hint).into_owned()),
@@ -89,6 +104,7 @@ fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let text = cause.to_string();
+        // Nothing, as a hint's, is contained as well.
         if line.contains(&text) {
             continue;
         }
@@ -130,6 +146,9 @@ fn hint(error: &Error) -> Option<String> {
             "hmvm cache gc frees what is not in use; hmvm cache stats says what uses the space"
                 .into()
         }
+        Error::InvalidInput { what, .. } if what.starts_with("working directory") => {
+            "--workdir takes a directory that the VM has; with --inject it is made".into()
+        }
         _ => return None,
     };
     Some(text)
@@ -143,11 +162,9 @@ fn option(limit: Limit) -> Option<&'static str> {
 fn io_hint(error: &anyhow::Error) -> Option<String> {
     match find::<io::Error>(error)?.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Some("the disk or your quota is full; hmvm cache gc frees what is not in use".into())
+            Some("the disk or your quota is full; free some space on it".into())
         }
-        io::ErrorKind::PermissionDenied => {
-            Some("another place for the store is given by --store DIR".into())
-        }
+        io::ErrorKind::PermissionDenied => Some("see who owns it and what its mode is".into()),
         _ => None,
     }
 }
@@ -186,6 +203,20 @@ mod tests {
             Some("cannot keep the state: no space left while writing\\u{1b}[2J layer 3")
         );
         assert!(report.hint.is_some_and(|hint| hint.contains("cache gc")));
+
+        let hinted = |error: anyhow::Error| Report::of(&super::hinted(error, "do that"));
+        let report = hinted(anyhow::anyhow!("broken"));
+        assert_eq!(
+            (report.message.as_deref(), report.hint.as_deref()),
+            (Some("broken"), Some("do that"))
+        );
+        let limit = Duration::from_secs(1);
+        let report = hinted(Error::TimedOut { limit }.into());
+        assert_eq!(
+            report.hint.as_deref(),
+            Some("give it more time: --timeout TIME")
+        );
+        assert_eq!(report.code, 124);
 
         let twice = Err::<(), _>(io::Error::other("broken")).context("reading a: broken");
         assert_eq!(

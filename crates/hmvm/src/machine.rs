@@ -74,7 +74,7 @@ impl ContentArgs {
 
 fn host_directory(path: &Path) -> Result<PathBuf, Problem> {
     let problem = |what: &str| Problem::new(format!("--inject {}: {what}", sanitize_path(path)));
-    let absolute = std::path::absolute(path).map_err(|error| problem(&error.to_string()))?;
+    let absolute = environment::absolute(path)?;
     match std::fs::metadata(&absolute) {
         Ok(found) if found.is_dir() => Ok(absolute),
         Ok(_) => Err(problem("not a directory")
@@ -83,7 +83,7 @@ fn host_directory(path: &Path) -> Result<PathBuf, Problem> {
             Err(problem("no such directory")
                 .hint("give the directory whose contents the command needs: --inject ."))
         }
-        Err(error) => Err(problem(&error.to_string())),
+        Err(error) => Err(problem(&error.to_string()).hint("its content must be readable by you")),
     }
 }
 
@@ -92,16 +92,16 @@ fn host_directory(path: &Path) -> Result<PathBuf, Problem> {
 #[command(next_help_heading = "Limits and protections")]
 pub(crate) struct LimitArgs {
     /// Whole processors that it may keep busy
-    #[arg(long, value_name = "N", value_parser = values::parse_count)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = values::parse_count)]
     cpus: Option<u32>,
     /// Memory of all its processes together, such as 512MiB or 2GiB
-    #[arg(long, value_name = "SIZE", value_parser = values::parse_mebibytes)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = values::parse_mebibytes)]
     memory: Option<u64>,
     /// What it may write to its disk, in whole GiB, such as 1GiB
-    #[arg(long, value_name = "SIZE", value_parser = values::parse_gibibytes)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = values::parse_gibibytes)]
     disk: Option<u64>,
     /// Processes and threads that may be alive at once
-    #[arg(long, value_name = "N", value_parser = values::parse_count)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = values::parse_count)]
     pids: Option<u32>,
     /// What it may reach: nothing, the outside through address translation, or all that this
     /// machine reaches

@@ -135,6 +135,12 @@ pub(crate) fn parse_guest_path(text: &str) -> Result<GuestPath, String> {
     }
 }
 
+/// How to see what a snapshot has.
+pub(crate) fn look_hint(path: &GuestPath) -> String {
+    let snapshot = short(&path.snapshot);
+    format!("hmvm exec --from {snapshot} --cache off -- ls -l DIR shows what is there")
+}
+
 impl std::fmt::Display for GuestPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.snapshot, sanitize_path(&self.path))

@@ -10,9 +10,17 @@ mod docs;
 mod env;
 #[path = "runner/exec.rs"]
 mod exec;
+#[path = "runner/full_disk.rs"]
+mod full_disk;
+#[path = "runner/limits.rs"]
+mod limits;
 #[path = "runner/listings.rs"]
 mod listings;
+#[path = "runner/sharing.rs"]
+mod sharing;
 #[path = "runner/shell.rs"]
 mod shell;
 #[path = "runner/signals.rs"]
 mod signals;
+#[path = "runner/surroundings.rs"]
+mod surroundings;

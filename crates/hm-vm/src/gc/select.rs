@@ -75,6 +75,17 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// In one word, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unowned => "unowned",
+            Self::Age => "age",
+            Self::Bytes => "bytes",
+            Self::Entries => "entries",
+            Self::Lost => "lost",
+        }
+    }
+
     /// In words, for reports.
     pub fn describe(self) -> &'static str {
         match self {

@@ -163,7 +163,12 @@ fn is_current(connection: &Connection, path: &Path) -> Result<bool, RegistryErro
         path: path.to_owned(),
         reason,
     };
-    match schema::state(connection) {
+    // One transaction, so that the marks and the tables are of the same moment: another process
+    // may be making them.
+    let state = connection
+        .unchecked_transaction()
+        .and_then(|transaction| schema::state(&transaction));
+    match state {
         Ok(schema::State::Empty) => Ok(false),
         Ok(schema::State::Of(version)) if version > schema::VERSION => {
             Err(bad(schema::newer(version)))

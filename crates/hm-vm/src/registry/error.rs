@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
 /// A failure of the registry. In the `anyhow::Error` of the `try_…` methods, `downcast_ref` finds
 /// it; where a [`hm_vm_core::Error`] fits, it finds that as well.
@@ -73,11 +74,9 @@ impl RegistryError {
                 doing,
                 path,
                 source,
-            } if source.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
-                Some(hm_vm_core::Error::NoSpace {
-                    doing: format!("trying to {doing} in the registry {}", path.display()),
-                })
-            }
+            } if is_full(source) => Some(hm_vm_core::Error::NoSpace {
+                doing: format!("trying to {doing} in the registry {}", path.display()),
+            }),
             Self::Io {
                 doing,
                 path,
@@ -117,6 +116,15 @@ pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
     )
+}
+
+/// Whether there is no room on the disk. SQLite tells an index of its log that cannot grow as a
+/// failure of its own.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || error
+            .sqlite_error()
+            .is_some_and(|failure| failure.extended_code == SQLITE_IOERR_SHMSIZE)
 }
 
 /// Whether another connection is in the way, so that trying again can help.

@@ -76,10 +76,15 @@ impl<'a> Phases<'a> {
         Ok(self.cancel.map_or(Ok(()), Cancellation::check)?)
     }
 
-    /// Tells the user something that does not stop the execution.
+    /// Tells the user something that does not stop the execution. Who takes events gets it as one,
+    /// and not as a warning in the log as well.
     pub(super) fn notice(&self, text: impl FnOnce() -> String) {
         let text = text();
-        tracing::warn!("{text}");
+        if self.events.is_some() {
+            tracing::debug!("{text}");
+        } else {
+            tracing::warn!("{text}");
+        }
         self.tell(|| Event::Notice(text));
     }
 

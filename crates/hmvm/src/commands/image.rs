@@ -6,10 +6,13 @@ use hm_vm::store::ImageInfo;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::failure::Problem;
+use crate::failure::{Problem, hinted};
+use crate::input::environment;
 use crate::names;
 use crate::output::sanitize::sanitize;
 use crate::output::{Table, human, json};
+
+const SOURCE_HINT: &str = "hmvm image import PATH NAME takes a directory with a root file system, or a tar archive of one";
 
 /// Make, list and remove images
 #[derive(Args, Debug)]
@@ -60,14 +63,15 @@ struct Import {
 
 impl Import {
     fn run(&self, app: &App) -> anyhow::Result<()> {
-        let path = std::path::absolute(&self.path)?;
+        let path = environment::absolute(&self.path)?;
         if let Err(error) = std::fs::metadata(&path) {
             let message = format!("{}: {error}", self.path.display());
-            return Err(Problem::new(message)
-                .hint("give a directory with a root file system, or a tar archive of one")
-                .into());
+            return Err(Problem::new(message).hint(SOURCE_HINT).into());
         }
-        let info = app.store()?.import_image(&path, &self.name)?;
+        let info = app
+            .store()?
+            .import_image(&path, &self.name)
+            .map_err(|error| hinted(error, SOURCE_HINT))?;
         for notice in &info.notices {
             app.ui.notice(&sanitize(notice));
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Problem;
 use crate::input::values::EnvArgument;
+use crate::output::sanitize::sanitize_path;
 
 /// What the program takes from its environment, read once.
 #[derive(Clone, Debug, Default)]
@@ -40,8 +41,7 @@ impl Environment {
     /// `~/.local/share/hm-vm`; absolute.
     pub(crate) fn store_root(&self, option: Option<&Path>) -> Result<PathBuf, Problem> {
         if let Some(given) = option.or(self.store.as_deref()) {
-            return std::path::absolute(given)
-                .map_err(|error| Problem::new(format!("store {}: {error}", given.display())));
+            return absolute(given);
         }
         // The XDG specification says that relative paths are to be ignored.
         let data_home = self.data_home.clone().filter(|path| path.is_absolute());
@@ -54,6 +54,22 @@ impl Environment {
             .hint("give one: --store DIR, or HMVM_STORE=DIR")),
         }
     }
+}
+
+/// A path as it is seen from the root.
+///
+/// # Errors
+///
+/// It is relative, and the working directory is gone.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Problem> {
+    std::path::absolute(path).map_err(|error| {
+        let shown = sanitize_path(path);
+        if error.kind() == std::io::ErrorKind::NotFound {
+            return Problem::new(format!("{shown}: the working directory of hmvm is gone"))
+                .hint("go to a directory that exists, or write the path from the root");
+        }
+        Problem::new(format!("{shown}: {error}")).hint("write the path from the root")
+    })
 }
 
 fn variable(name: &str) -> Option<OsString> {

@@ -6,8 +6,16 @@ use std::time::Duration;
 const DURATION_HINT: &str = "write a number and a unit: 250ms, 90s, 5m, 1h30m or 2d";
 const SIZE_HINT: &str = "write a number and a unit: 512MiB, 1.5GiB or 2G";
 
+const COUNT_HINT: &str = "write a whole number such as 4";
+
+/// Largest count: the most processes that a Linux machine can have.
+const COUNT_LIMIT: u32 = 4_194_304;
+
 /// One mebibyte in bytes.
 pub(crate) const MIB: u64 = 1 << 20;
+/// Largest disk: a file, and so a file system in one, stays below 16 TiB on ext4.
+const DISK_LIMIT_GIB: u64 = 15 << 10;
+
 /// One gibibyte in bytes.
 pub(crate) const GIB: u64 = 1 << 30;
 
@@ -74,15 +82,24 @@ pub(crate) fn parse_mebibytes(text: &str) -> Result<u64, String> {
 
 /// Reads a size that must be a whole number of GiB.
 pub(crate) fn parse_gibibytes(text: &str) -> Result<u64, String> {
-    whole(parse_size(text)?, GIB, "GiB")
+    let size = whole(parse_size(text)?, GIB, "GiB")?;
+    if size > DISK_LIMIT_GIB {
+        return Err(with_hint(
+            "too large",
+            "write 15TiB or less, or leave it out",
+        ));
+    }
+    Ok(size)
 }
 
 /// Reads a whole number from 1.
 pub(crate) fn parse_count(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
-        Ok(0) => Err("must be at least 1".into()),
+        // More than any machine has, and more than the kernel takes for some limits.
+        Ok(count) if count > COUNT_LIMIT => Err(with_hint("too large", COUNT_HINT)),
+        Ok(0) => Err(with_hint("must be at least 1", COUNT_HINT)),
         Ok(count) => Ok(count),
-        Err(_) => Err("must be a whole number from 1".into()),
+        Err(_) => Err(with_hint("not a whole number from 1", COUNT_HINT)),
     }
 }
 
@@ -151,6 +168,9 @@ pub(crate) fn parse_guest_path(text: &str) -> Result<String, String> {
 
 /// Splits `12.5xyz9…` into 12.5, `xyz` and the rest.
 fn split_quantity<'a>(text: &'a str, hint: &str) -> Result<(f64, &'a str, &'a str), String> {
+    if text.starts_with('-') {
+        return Err(with_hint("must be more than zero", hint));
+    }
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
@@ -263,7 +283,7 @@ mod tests {
     #[test]
     fn counts_keys_and_paths() {
         assert_eq!(parse_count("4"), Ok(4));
-        for bad in ["0", "-1", "1.5", "x", "", "99999999999"] {
+        for bad in ["0", "-1", "1.5", "x", "", "4194305", "99999999999"] {
             assert!(parse_count(bad).is_err(), "{bad:?} was accepted");
         }
         assert_eq!(parse_cache_mode("mine"), Ok(CacheMode::Key("mine".into())));

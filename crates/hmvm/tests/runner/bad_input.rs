@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
+use hm_vm_testkit::require;
+
 use crate::env::TestEnv;
 
 /// Arguments, then standard error as it must be.
@@ -16,6 +18,93 @@ const OPTIONS: &[(&[&str], &str)] = &[
         &["exec", "--timeout", "0s", "--", "true"],
         "error: invalid value '0s' for '--timeout <TIME>': must be more than zero\n\
          hint: write a number and a unit: 250ms, 90s, 5m, 1h30m or 2d\n",
+    ),
+    (
+        &["exec", "--timeout", "-5s", "--", "true"],
+        "error: invalid value '-5s' for '--timeout <TIME>': must be more than zero\n\
+         hint: write a number and a unit: 250ms, 90s, 5m, 1h30m or 2d\n",
+    ),
+    (
+        &["exec", "--timeout", "0", "--", "true"],
+        "error: invalid value '0' for '--timeout <TIME>': a unit is missing\n\
+         hint: write a number and a unit: 250ms, 90s, 5m, 1h30m or 2d\n",
+    ),
+    (
+        &[
+            "exec",
+            "--timeout",
+            "99999999999999999999999d",
+            "--",
+            "true",
+        ],
+        "error: invalid value '99999999999999999999999d' for '--timeout <TIME>': too long\n\
+         hint: write a number and a unit: 250ms, 90s, 5m, 1h30m or 2d\n",
+    ),
+    (
+        &["exec", "--grace", "-1s", "--", "true"],
+        "error: invalid value '-1s' for '--grace <TIME>': must be more than zero\n\
+         hint: write a number and a unit: 250ms, 90s, 5m, 1h30m or 2d\n",
+    ),
+    (
+        &["exec", "--memory", "-1MiB", "--", "true"],
+        "error: invalid value '-1MiB' for '--memory <SIZE>': must be more than zero\n\
+         hint: write a number and a unit: 512MiB, 1.5GiB or 2G\n",
+    ),
+    (
+        &[
+            "exec",
+            "--memory",
+            "99999999999999999999999999999GiB",
+            "--",
+            "true",
+        ],
+        "error: invalid value '99999999999999999999999999999GiB' for '--memory <SIZE>': too large\n\
+         hint: write a number and a unit: 512MiB, 1.5GiB or 2G\n",
+    ),
+    (
+        &["exec", "--memory", "1PiB", "--", "true"],
+        "error: invalid value '1PiB' for '--memory <SIZE>': unknown unit \"PiB\"\n\
+         hint: write a number and a unit: 512MiB, 1.5GiB or 2G\n",
+    ),
+    (
+        &["exec", "--disk", "4096TiB", "--", "true"],
+        "error: invalid value '4096TiB' for '--disk <SIZE>': too large\n\
+         hint: write 15TiB or less, or leave it out\n",
+    ),
+    (
+        &["exec", "--cpus", "4294967295", "--", "true"],
+        "error: invalid value '4294967295' for '--cpus <N>': too large\n\
+         hint: write a whole number such as 4\n",
+    ),
+    (
+        &["exec", "--pids", "-1", "--", "true"],
+        "error: invalid value '-1' for '--pids <N>': not a whole number from 1\n\
+         hint: write a whole number such as 4\n",
+    ),
+    (
+        &["exec", "--workdir", "", "--", "true"],
+        "error: invalid value '' for '--workdir <PATH>': not an absolute path\n\
+         hint: write it from the VM's root: /\n",
+    ),
+    (
+        &["cache", "gc", "--keep", "-1"],
+        "error: invalid value '-1' for '--keep <N>': not a whole number from 1\n\
+         hint: write a whole number such as 4\n",
+    ),
+    (
+        &["cache", "gc", "--max-size", "10GB"],
+        "error: invalid value '10GB' for '--max-size <SIZE>': GB is read as 1000s by some and as 1024s by others\n\
+         hint: write GiB for powers of 1024\n",
+    ),
+    (
+        &["cache", "gc", "--unused-for", "0d"],
+        "error: invalid value '0d' for '--unused-for <TIME>': must be more than zero\n\
+         hint: write a number and a unit: 250ms, 90s, 5m, 1h30m or 2d\n",
+    ),
+    (
+        &["snapshot", "cp", ":/x", "y"],
+        "error: invalid value ':/x' for '<SNAPSHOT:/PATH>': not of the form SNAPSHOT:/path\n\
+         hint: as in 3f2a81:/src/report.txt\n",
     ),
     (
         &["exec", "--memory", "512", "--", "true"],
@@ -35,12 +124,12 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (
         &["exec", "--cpus", "0", "--", "true"],
         "error: invalid value '0' for '--cpus <N>': must be at least 1\n\
-         hint: hmvm --help shows what it takes\n",
+         hint: write a whole number such as 4\n",
     ),
     (
         &["exec", "--pids", "1.5", "--", "true"],
-        "error: invalid value '1.5' for '--pids <N>': must be a whole number from 1\n\
-         hint: hmvm --help shows what it takes\n",
+        "error: invalid value '1.5' for '--pids <N>': not a whole number from 1\n\
+         hint: write a whole number such as 4\n",
     ),
     (
         &["exec", "--network", "all", "--", "true"],
@@ -123,7 +212,7 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (
         &["image", "import", "nowhere", "x"],
         "error: nowhere: No such file or directory (os error 2)\n\
-         hint: give a directory with a root file system, or a tar archive of one\n",
+         hint: hmvm image import PATH NAME takes a directory with a root file system, or a tar archive of one\n",
     ),
     (
         &["completions", "cobol"],
@@ -192,4 +281,140 @@ fn a_store_without_a_place_or_a_filter_that_is_none_is_told() {
             .stderr
             .starts_with("error: HMVM_LOG=\"a=b=c\": ")
     );
+}
+
+/// Standard error as it must be, and exit code 125.
+#[track_caller]
+fn refused(env: &TestEnv, arguments: &[&str], expected: &str) {
+    let run = env.hmvm(arguments);
+    assert_eq!(run.stderr, expected, "{arguments:?}");
+    assert_eq!((run.code, run.stdout.as_str()), (125, ""), "{arguments:?}");
+}
+
+#[test]
+fn what_is_no_image_is_not_imported() {
+    let env = TestEnv::new();
+    env.write("letter", "dear diary");
+    env.write("blank", "");
+    env.write(
+        "noise.gz",
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xff\xff\xff",
+    );
+    env.write("root/file", "x");
+    std::fs::create_dir(env.path().join("nothing")).expect("a directory");
+    env.hmvm(["image", "import", "root", "taken"]).success();
+    let before = env.json(["image", "ls", "--json"]);
+    let hint = "hint: hmvm image import PATH NAME takes a directory with a root file system, \
+                or a tar archive of one\n";
+    for path in ["letter", "blank", "noise.gz", "nothing"] {
+        // The name is one that exists: that image stays as it is.
+        let run = env.hmvm(["image", "import", path, "taken"]).exits_with(125);
+        assert!(
+            run.stderr.starts_with(&format!("error: $DIR/{path}: ")) && run.stderr.ends_with(hint),
+            "{path}: {}",
+            run.stderr
+        );
+        assert_eq!(run.stderr.lines().count(), 2, "{}", run.stderr);
+    }
+    for name in ["", "host", "a\nb"] {
+        let run = env.hmvm(["image", "import", "root", name]).exits_with(125);
+        assert!(
+            run.stderr
+                .starts_with(&format!("error: image name {name:?}: ")),
+            "{}",
+            run.stderr
+        );
+        assert_eq!(run.stderr.lines().count(), 2, "{}", run.stderr);
+    }
+    assert_eq!(env.json(["image", "ls", "--json"]), before);
+    assert_eq!(env.leftovers(), serde_json::json!([]));
+    // On purpose, it is replaced.
+    env.write("root/more", "x");
+    env.hmvm(["image", "import", "root", "taken"]).success();
+    assert_eq!(
+        env.json(["image", "inspect", "taken", "--json"])["entries"],
+        2
+    );
+}
+
+#[test]
+fn paths_in_a_vm_that_do_not_fit_are_told() {
+    let env = require!(TestEnv::machine());
+    let made = "mkdir -p /out/sub && echo new > /out/file && echo x > /out/sub/deep";
+    let id = env.result(&["exec", "--json", "--", made]);
+    let id = id["snapshot"].as_str().expect("a snapshot").to_owned();
+    let before = env.json(["snapshot", "ls", "--json"]);
+    let short = &id[..12];
+    let look =
+        format!("hint: hmvm exec --from {short} --cache off -- ls -l DIR shows what is there\n");
+    let workdir = "hint: --workdir takes a directory that the VM has; with --inject it is made\n";
+    for (path, reason) in [
+        ("/etc/passwd", "Not a directory (os error 20)"),
+        ("/no/such", "No such file or directory (os error 2)"),
+        ("/etc/../no", "No such file or directory (os error 2)"),
+    ] {
+        let expected = format!(
+            "error: working directory \"{path}\": cannot be entered in the VM: {reason}\n{workdir}"
+        );
+        refused(&env, &["exec", "--workdir", path, "--", "true"], &expected);
+    }
+    env.write("old", "old");
+    let at = |path: &str| format!("{short}:{path}");
+    for (verb, path, target, reason) in [
+        (
+            "cat",
+            "/no/such",
+            None,
+            "/no/such: no such file or directory",
+        ),
+        ("cat", "/out", None, "/out: it is a directory"),
+        ("cat", "/out/file/x", None, "/out/file/x: not a directory"),
+        (
+            "cp",
+            "/no/such",
+            Some("copy"),
+            "/no/such: no such file or directory",
+        ),
+        (
+            "cp",
+            "/out",
+            Some("old"),
+            "$DIR/old: it exists and is not a directory",
+        ),
+        (
+            "cp",
+            "/out/file",
+            Some("a/b"),
+            "$DIR/a/b: its parent directory does not exist",
+        ),
+    ] {
+        let path = at(path);
+        let arguments: Vec<&str> = ["snapshot", verb, &path]
+            .into_iter()
+            .chain(target)
+            .collect();
+        refused(&env, &arguments, &format!("error: {reason}\n{look}"));
+    }
+    assert!(!env.path().join("copy").exists() && !env.path().join("a").exists());
+    assert_eq!(
+        std::fs::read_to_string(env.path().join("old")).expect("old"),
+        "old"
+    );
+    assert_eq!(env.json(["snapshot", "ls", "--json"]), before);
+
+    // As with cp: onto a file, into a directory, under a new name.
+    env.hmvm(["snapshot", "cp", &at("/out/file"), "old"])
+        .success();
+    assert_eq!(
+        std::fs::read_to_string(env.path().join("old")).expect("old"),
+        "new\n"
+    );
+    env.hmvm(["snapshot", "cp", &at("/out"), "fresh"]).success();
+    env.hmvm(["snapshot", "cp", &at("/out"), "fresh"]).success();
+    for copy in ["fresh/sub/deep", "fresh/out/sub/deep"] {
+        assert_eq!(
+            std::fs::read_to_string(env.path().join(copy)).expect(copy),
+            "x\n"
+        );
+    }
 }

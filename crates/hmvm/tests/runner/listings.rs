@@ -322,14 +322,61 @@ fn the_cache_is_listed_pinned_and_cleaned() {
         run.stderr
     );
 
-    let would = env.json(["cache", "gc", "--keep", "1", "--dry-run", "--json"]);
-    assert_eq!(keys_of(&would), ["three", "one"]);
+    // What was used a moment ago may be in use still.
+    let spared = env.json(["cache", "gc", "--max-entries", "1", "--json"]);
+    assert_eq!(
+        (&spared["removed"], &spared["kept"]),
+        (&json!([]), &json!(3))
+    );
+    let at_once = ["cache", "gc", "--spare", "1ms", "--json"];
+    let gc = |options: &[&str]| env.json([&at_once[..], options].concat());
+    let why = |report: &Value| -> Vec<String> {
+        let removed = report["removed"].as_array().expect("a list");
+        removed
+            .iter()
+            .map(|one| {
+                format!(
+                    "{}: {}",
+                    one["keys"][0].as_str().unwrap_or("-"),
+                    one["reason"]
+                )
+            })
+            .collect()
+    };
+    let would = gc(&["--max-entries", "1", "--dry-run"]);
+    assert_eq!(why(&would), ["three: \"entries\"", "one: \"entries\""]);
+    let would = gc(&["--max-size", "1B", "--keep", "2", "--dry-run"]);
+    assert_eq!(why(&would), ["three: \"bytes\""], "the floor holds");
+    let would = gc(&["--unused-for", "1ms", "--dry-run"]);
+    assert_eq!(
+        why(&would),
+        ["three: \"age\"", "one: \"age\""],
+        "what is pinned stays"
+    );
     assert_eq!(
         keys(&env.json(["cache", "ls", "--json"])).len(),
         3,
         "a dry run removes nothing"
     );
-    env.hmvm(["cache", "gc", "--keep", "2"]).success();
+    assert_eq!(
+        why(&gc(&[])),
+        [""; 0],
+        "without limits nothing goes that a key holds"
+    );
+    let told = env
+        .hmvm(["cache", "gc", "--spare", "1ms", "--max-entries", "2"])
+        .success();
+    let lines: Vec<&str> = told.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", told.stdout);
+    assert!(
+        lines[1].ends_with("  three  over the number of entries"),
+        "{}",
+        told.stdout
+    );
+    assert!(
+        told.stderr
+            .starts_with("hmvm: 1 snapshot and 0 layers that nothing used are gone, ")
+    );
     assert_eq!(keys(&env.json(["cache", "ls", "--json"])), ["one", "two"]);
     env.hmvm(["cache", "unpin", "two"]).success();
     env.hmvm(["cache", "rm", "one", "two"]).success();
@@ -348,13 +395,37 @@ fn the_cache_is_listed_pinned_and_cleaned() {
     );
 }
 
-fn keys_of(report: &Value) -> Vec<&str> {
-    report["keys"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect()
+#[test]
+fn collection_removes_what_no_key_holds_and_says_how_much_it_freed() {
+    let env = require!(TestEnv::machine());
+    let big = [
+        "--cache",
+        "off",
+        "--",
+        "head -c 3000000 /dev/urandom > /big",
+    ];
+    let id = snapshot(&env, &big);
+    let stats = env.json(["cache", "stats", "--json"]);
+    assert!(stats["bytes"].as_u64() >= Some(3_000_000), "{stats}");
+    let report = env.json(["cache", "gc", "--json"]);
+    assert_eq!(report["removed"], json!([]), "it may be in use for a day");
+    let report = env.json(["cache", "gc", "--json", "--unused-for", "1ms"]);
+    let removed = &report["removed"][0];
+    assert_eq!(
+        (&removed["snapshot"], &removed["reason"], &removed["keys"]),
+        (&json!(id), &json!("unowned"), &json!([]))
+    );
+    assert!(
+        report["freed_bytes"].as_u64() >= Some(3_000_000),
+        "{report}"
+    );
+    let stats = env.json(["cache", "stats", "--json"]);
+    // What is left belongs to the image.
+    assert!(stats["bytes"].as_u64() < Some(1_000_000), "{stats}");
+    assert_eq!(
+        (&stats["snapshots"], &stats["unused_layers"]),
+        (&json!(0), &json!(0))
+    );
 }
 
 #[test]

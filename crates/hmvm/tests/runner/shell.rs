@@ -184,17 +184,23 @@ fn a_terminal_with_job_control_and_resize() {
     // What was typed ahead has run when this has; a Ctrl-Z would throw it away.
     session.types("echo calm-$((4+4))\n");
     session.sees("calm-8");
-    session.types("sh -c 'echo going-$((4+5)); exec sleep 1000'\n");
+    session.types("sh -c 'echo going-$((4+5)); exec sed -u s/ask/answer/'\n");
     session.sees("going-9");
     session.types("\u{1a}");
     session.sees("Stopped");
     session.types("jobs | sed s/Stopped/is-$((3+4))/\n");
     session.sees("is-7");
     // Its command once in the list, and once when it goes on.
-    session.sees("exec sleep 1000");
+    session.sees("exec sed -u");
     session.types("fg\n");
-    session.sees("exec sleep 1000");
+    session.sees("exec sed -u");
+    // The shell shows the command before it hands over the terminal: whoever answers has it.
+    session.types("ask-1\n");
+    session.sees("answer-1");
     session.types("\u{3}");
+    // What is typed before the shell has the terminal again may be thrown away.
+    session.sees("^C");
+    session.sees("> ");
     session.types("echo interrupted-$((100+30))\n");
     session.sees("interrupted-130");
 

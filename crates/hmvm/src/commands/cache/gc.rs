@@ -1,29 +1,41 @@
-use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
-use hm_vm::registry::Entry;
-use hm_vm::store::SnapshotInfo;
-use serde_json::json;
+use hm_vm::gc::{self, GcPolicy, GcReport, Removed};
+use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::input::parse_duration;
+use crate::input::values::{parse_count, parse_size};
 use crate::names;
-use crate::output::{human, json};
+use crate::output::{Table, human, json};
 
-/// Free the space of what nothing refers to, and of what was not used for long
+/// Free space: remove snapshots that are not worth theirs, and what nothing refers to
 ///
-/// Without options, only what nothing can reach any more is removed. Pinned keys, and snapshots
-/// of running VMs, always stay whole.
+/// Of what may go, snapshots that nothing was forked from go first, the least recently used of
+/// them before the others. Without options, only what no key holds and was not used for a day goes.
+/// Pinned keys always stay with all that they were forked from, and so does what running VMs use.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  hmvm cache gc --unused-for 30d --keep 1000")]
+#[command(after_help = "\
+Examples:
+  hmvm cache gc --max-size 10GiB --keep 20
+  hmvm cache gc --unused-for 30d --dry-run")]
 pub(super) struct Gc {
-    /// Forget keys, and remove snapshots without a key, that were not used for this time
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    /// Bytes that all snapshots together may take, such as 10GiB
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_size)]
+    max_size: Option<u64>,
+    /// Snapshots under a key that there may be
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
+    max_entries: Option<u32>,
+    /// Remove what was not used for this time, such as 30d
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration)]
     unused_for: Option<Duration>,
-    /// Forget the least recently used keys beyond this number
-    #[arg(long, value_name = "N")]
-    keep: Option<usize>,
+    /// Keep this number of snapshots under a key in any case, whatever the limits say
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
+    keep: Option<u32>,
+    /// Keep what was used within this time: a run under way may be about to fork from it
+    #[arg(long, value_name = "TIME", default_value = "10m", allow_hyphen_values = true, value_parser = parse_duration)]
+    spare: Duration,
     /// Only tell what would be removed
     #[arg(long)]
     dry_run: bool,
@@ -36,86 +48,88 @@ impl Gc {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
         let store = app.store()?;
         let registry = app.registry(&store)?;
-        let entries = registry.entries()?;
-        let now = SystemTime::now();
-        let forgotten = self.entries_to_forget(&entries, now);
-        let held: BTreeSet<&str> = entries.iter().map(|entry| &*entry.snapshot).collect();
-        let snapshots = store.snapshots()?;
-        let loose: Vec<&SnapshotInfo> = snapshots
-            .iter()
-            .filter(|info| !held.contains(&*info.id) && self.is_old(info.last_used, now))
-            .collect();
-        let mut freed = 0;
+        let report = gc::collect(&registry, &store, &self.policy())?;
         if !self.dry_run {
-            for entry in &forgotten {
-                super::forget(&store, &registry, entry)?;
-            }
-            for info in &loose {
-                store.remove_snapshot(&info.id)?;
-            }
-            freed = store.collect_unused()?.bytes;
             // The files go in the background: the space is free when this returns.
             store.flush()?;
         }
         if self.json {
-            return json::document(&json!({
-                "dry_run": self.dry_run,
-                "keys": forgotten.iter().map(|entry| &entry.key).collect::<Vec<_>>(),
-                "snapshots": loose.iter().map(|info| &*info.id).collect::<Vec<_>>(),
-                "freed_bytes": freed,
-            }));
+            return json::document(&self.to_json(&report));
         }
-        self.tell(app, &forgotten, &loose, freed)
+        self.tell(app, &report)
     }
 
-    /// Entries come least recently used first.
-    fn entries_to_forget<'a>(&self, entries: &'a [Entry], now: SystemTime) -> Vec<&'a Entry> {
-        let beyond = self
-            .keep
-            .map_or(0, |keep| entries.len().saturating_sub(keep));
-        let mut surplus = beyond;
-        let mut forgotten = Vec::new();
-        for entry in entries.iter().filter(|entry| !entry.pinned) {
-            if surplus > 0 || self.is_old(entry.last_used, now) {
-                surplus = surplus.saturating_sub(1);
-                forgotten.push(entry);
+    fn policy(&self) -> GcPolicy {
+        let usual = GcPolicy::default();
+        // Who asks for a short time means it.
+        let at_most = |time: Duration| self.unused_for.map_or(time, |limit| limit.min(time));
+        GcPolicy {
+            max_bytes: self.max_size,
+            max_entries: self.max_entries.map(u64::from),
+            max_age: self.unused_for,
+            floor_entries: self.keep.map_or(usual.floor_entries, u64::from),
+            unowned_age: at_most(usual.unowned_age),
+            spare_recent: at_most(self.spare),
+            dry_run: self.dry_run,
+            ..usual
+        }
+    }
+
+    fn tell(&self, app: &App, report: &GcReport) -> anyhow::Result<()> {
+        if !report.removed.is_empty() {
+            let titles = ["SNAPSHOT", ">SIZE", "KEY", "WHY"];
+            let mut table = Table::new(&titles, app.ui.out_style());
+            for removed in &report.removed {
+                let keys: Vec<String> = removed
+                    .keys
+                    .iter()
+                    .map(|key| names::short_key(key))
+                    .collect();
+                table.row(vec![
+                    names::short(&removed.snapshot).to_owned(),
+                    human::size(removed.bytes),
+                    if keys.is_empty() {
+                        "-".to_owned()
+                    } else {
+                        keys.join(", ")
+                    },
+                    removed.reason.describe().to_owned(),
+                ]);
             }
+            app.ui.print(table)?;
         }
-        forgotten
-    }
-
-    fn is_old(&self, last_used: SystemTime, now: SystemTime) -> bool {
-        let age = now.duration_since(last_used).unwrap_or_default();
-        self.unused_for.is_some_and(|limit| age >= limit)
-    }
-
-    fn tell(
-        &self,
-        app: &App,
-        forgotten: &[&Entry],
-        loose: &[&SnapshotInfo],
-        freed: u64,
-    ) -> anyhow::Result<()> {
-        for entry in forgotten {
-            app.ui
-                .data(format_args!("key {}", names::short_key(&entry.key)))?;
-        }
-        for info in loose {
-            app.ui
-                .data(format_args!("snapshot {}", names::short(&info.id)))?;
-        }
-        let keys = human::plural(forgotten.len() as u64, "key");
-        let snapshots = human::plural(loose.len() as u64, "snapshot");
-        if self.dry_run {
-            app.ui.say(format_args!(
-                "hmvm: {keys} and {snapshots} without a key would go"
-            ));
+        let (gone, freed) = if self.dry_run {
+            ("would go", "would be free")
         } else {
-            let freed = human::size(freed);
-            app.ui.say(format_args!(
-                "hmvm: {keys} and {snapshots} without a key are gone, {freed} freed"
-            ));
-        }
+            ("are gone", "are free")
+        };
+        app.ui.say(format_args!(
+            "hmvm: {} and {} that nothing used {gone}, {} {freed}; {} with {} stay",
+            human::plural(report.removed.len() as u64, "snapshot"),
+            human::plural(report.unused_layers, "layer"),
+            human::size(report.freed_bytes),
+            human::plural(report.kept, "snapshot"),
+            human::size(report.kept_bytes),
+        ));
         Ok(())
+    }
+
+    fn to_json(&self, report: &GcReport) -> Value {
+        let removed = |removed: &Removed| {
+            json!({
+                "snapshot": &*removed.snapshot,
+                "keys": removed.keys,
+                "bytes": removed.bytes,
+                "reason": removed.reason.name(),
+            })
+        };
+        json!({
+            "dry_run": self.dry_run,
+            "removed": report.removed.iter().map(removed).collect::<Vec<_>>(),
+            "unused_layers": report.unused_layers,
+            "freed_bytes": report.freed_bytes,
+            "kept": report.kept,
+            "kept_bytes": report.kept_bytes,
+        })
     }
 }

@@ -23,6 +23,7 @@ impl Stats {
             stats = store.stats()?;
         }
         let hits: u64 = entries.iter().map(|entry| entry.hits).sum();
+        let output: u64 = entries.iter().map(|entry| entry.output_bytes).sum();
         let pinned = entries.iter().filter(|entry| entry.pinned).count();
         if self.json {
             return json::document(&json!({
@@ -30,6 +31,7 @@ impl Stats {
                 "keys": entries.len(),
                 "pinned": pinned,
                 "hits": hits,
+                "output_bytes": output,
                 "snapshots": stats.snapshots,
                 "images": stats.images,
                 "layers": stats.layers,
@@ -43,6 +45,10 @@ impl Stats {
             ("store", store.root().display().to_string()),
             ("keys", format!("{}, {pinned} pinned", entries.len())),
             ("hits", hits.to_string()),
+            (
+                "output",
+                format!("{} of the commands, stored compressed", human::size(output)),
+            ),
             ("snapshots", stats.snapshots.to_string()),
             ("images", stats.images.to_string()),
             (

@@ -50,10 +50,10 @@ pub(crate) struct Exec {
     #[command(flatten)]
     content: ContentArgs,
     /// End the command after this time, such as 90s or 5m
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration)]
     timeout: Option<Duration>,
     /// Time between SIGTERM and SIGKILL when the command is cancelled or timed out
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "10s", value_parser = parse_duration)]
     grace: Duration,
     /// Skip the command when it ran before: under the key that derives from image, files,
     /// command and environment (auto), never (off), or under a key of your own

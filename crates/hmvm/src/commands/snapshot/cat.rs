@@ -1,7 +1,8 @@
 use clap::Args;
 
 use crate::app::App;
-use crate::names::{self, GuestPath, parse_guest_path};
+use crate::failure::hinted;
+use crate::names::{self, GuestPath, look_hint, parse_guest_path};
 use crate::output::ui::write_out;
 
 /// Print a file of a snapshot
@@ -27,7 +28,7 @@ impl Cat {
                 .map(|_bytes| ());
             noted.error.map_or(Ok(()), Err)
         })?;
-        Ok(copied?)
+        copied.map_err(|error| hinted(error, look_hint(&self.file)))
     }
 }
 

@@ -3,7 +3,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::app::App;
-use crate::names::{self, GuestPath, parse_guest_path};
+use crate::failure::hinted;
+use crate::input::environment;
+use crate::names::{self, GuestPath, look_hint, parse_guest_path};
 use crate::output::human;
 use crate::output::sanitize::sanitize_path;
 
@@ -29,8 +31,10 @@ impl Cp {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
         let store = app.store()?;
         let id = names::snapshot(&store, &self.from.snapshot)?;
-        let target = std::path::absolute(&self.to)?;
-        let report = store.copy_out(&id, self.from.path.as_ref(), &target)?;
+        let target = environment::absolute(&self.to)?;
+        let report = store
+            .copy_out(&id, self.from.path.as_ref(), &target)
+            .map_err(|error| hinted(error, look_hint(&self.from)))?;
         for left_out in &report.skipped {
             app.ui
                 .notice(&format!("left out: {}", sanitize_path(left_out)));
