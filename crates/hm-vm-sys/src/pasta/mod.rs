@@ -19,7 +19,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create, mkfifoat, open};
+use rustix::fs::{
+    Access, AtFlags, CWD, MemfdFlags, Mode, OFlags, accessat, memfd_create, mkfifoat, open,
+};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal,
 };
@@ -61,6 +63,13 @@ impl Pasta {
         .map(|dir| Path::new(dir).join("pasta"))
         .find(|path| path.exists())
         .map(|program| Self { program })
+    }
+
+    /// Whether this user may use the device that pasta carries traffic through. Some machines lack
+    /// it, and some keep it for root.
+    pub fn device_is_usable() -> bool {
+        let rights = Access::READ_OK | Access::WRITE_OK;
+        accessat(CWD, "/dev/net/tun", rights, AtFlags::EACCESS).is_ok()
     }
 
     /// Uses this program.

@@ -1,7 +1,5 @@
 //! Limits, and the network.
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
-
 use super::Fact;
 use crate::cgroup::CgroupManager;
 use crate::disk::LimitedDisk;
@@ -50,14 +48,7 @@ pub(super) fn pasta() -> Fact {
         let fix = "sudo apt-get install passt (elsewhere: the package passt)";
         return Fact::missing(name, "pasta is not installed", fix);
     };
-    if accessat(
-        CWD,
-        "/dev/net/tun",
-        Access::READ_OK | Access::WRITE_OK,
-        AtFlags::EACCESS,
-    )
-    .is_err()
-    {
+    if !Pasta::device_is_usable() {
         return Fact::missing(
             name,
             "/dev/net/tun is not there, or not for this user, and pasta needs it",
