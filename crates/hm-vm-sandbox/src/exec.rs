@@ -1,17 +1,22 @@
 //! Running one command: from the launch to the death of its last process.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hm_vm_core::{Cancellation, Error, OutputDecoder, OutputSink, ResourceUsage, Stream};
+use hm_vm_store::VmFiles;
 use hm_vm_sys::launch::{CommandEnd, Launch, LaunchError, Process, ProcessUsage, launch};
 use hm_vm_sys::readiness::watch;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::unix::pipe;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::sleep;
+
+use crate::disk::Disk;
+use crate::limits::Confinement;
 
 /// As much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
@@ -26,16 +31,37 @@ pub(crate) struct Ended {
     pub(crate) stopped: Option<Error>,
 }
 
+/// What a VM must not lose while a process of it may live: a command that is dropped while it is
+/// being launched dies a moment later, on another thread.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) confinement: Confinement,
+    pub(crate) files: Arc<VmFiles>,
+    pub(crate) _disk: Option<Arc<Disk>>,
+    /// The last field: who waits for it finds the others released.
+    pub(crate) _busy: OwnedMutexGuard<()>,
+}
+
+/// A process, and what it needs. Dropping it kills the process first.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) process: Process,
+    _hold: Arc<Hold>,
+}
+
 /// Starts the process. Dropping the future kills what it may have started.
-pub(crate) async fn start(plan: Launch, working_dir: &str) -> Result<Process> {
+pub(crate) async fn start(plan: Launch, working_dir: &str, hold: Arc<Hold>) -> Result<Held> {
     tracing::trace!(%plan, "launching");
     let (sender, receiver) = oneshot::channel();
     launch(plan, move |result| {
         // If nobody waits any more, the process is dropped here: the VM is killed.
-        let _ = sender.send(result);
+        let _ = sender.send(result.map(|process| Held {
+            process,
+            _hold: hold,
+        }));
     })?;
     match receiver.await.context("the spawner thread is gone")? {
-        Ok(process) => Ok(process),
+        Ok(held) => Ok(held),
         Err(LaunchError::WorkingDirectory { source }) => Err(Error::InvalidInput {
             what: format!("working directory {working_dir:?}"),
             reason: format!("cannot be entered in the VM: {source}"),
@@ -64,18 +90,18 @@ pub(crate) fn output_pipe() -> Result<(pipe::Receiver, OwnedFd)> {
 
 /// A process whose end can be waited for.
 pub(crate) struct Watched {
-    process: Process,
+    held: Held,
     ended: AsyncFd<OwnedFd>,
     began: Instant,
 }
 
 impl Watched {
-    pub(crate) fn new(process: Process) -> Result<Self> {
-        let pidfd = rustix::io::fcntl_dupfd_cloexec(process.pidfd(), 0)
+    pub(crate) fn new(held: Held) -> Result<Self> {
+        let pidfd = rustix::io::fcntl_dupfd_cloexec(held.process.pidfd(), 0)
             .context("duplicating a process descriptor")?;
         let ended = watch(pidfd, Interest::READABLE).context("watching the VM's first process")?;
         Ok(Self {
-            process,
+            held,
             ended,
             began: Instant::now(),
         })
@@ -103,7 +129,7 @@ impl Watched {
 
     async fn end(&self, stop: &Cancellation, grace: Duration) -> Result<()> {
         if !stop.is_killed() {
-            self.process.terminate();
+            self.held.process.terminate();
             tokio::select! {
                 biased;
                 ended = self.ended.readable() => {
@@ -114,20 +140,20 @@ impl Watched {
                 () = sleep(grace) => {}
             }
         }
-        self.process.kill();
+        self.held.process.kill();
         let _ = self.ended.readable().await.context("waiting for the VM")?;
         Ok(())
     }
 
     /// Tells the session that its terminal is gone.
     pub(crate) fn hang_up(&self) {
-        self.process.hang_up();
+        self.held.process.hang_up();
     }
 
     /// The account of a process that has ended.
     pub(crate) fn account(mut self, stopped: Option<Error>) -> Ended {
-        let end = self.process.command_end();
-        let used = self.process.reap();
+        let end = self.held.process.command_end();
+        let used = self.held.process.reap();
         Ended {
             end,
             usage: usage(self.began.elapsed(), used),

@@ -1,10 +1,13 @@
 //! What a VM reaches.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hm_vm_core::NetworkPolicy;
 use hm_vm_sys::pasta::{GuestResolver, Pasta, PastaGuard};
+
+use crate::exec::Hold;
 
 /// The network of one command. Dropping it ends what carries the traffic.
 #[derive(Debug)]
@@ -37,22 +40,31 @@ impl Network {
         self.policy == NetworkPolicy::Outbound
     }
 
-    /// Connects the network namespace of this process. `scratch` is a directory of the VM's own.
-    pub(crate) async fn attach(&mut self, pid: u32, scratch: PathBuf) -> Result<()> {
+    /// Connects the network namespace of this process. `scratch` is a directory of the VM's own,
+    /// which `hold` keeps.
+    pub(crate) async fn attach(
+        &mut self,
+        pid: u32,
+        scratch: PathBuf,
+        hold: Arc<Hold>,
+    ) -> Result<()> {
         if self.policy != NetworkPolicy::Outbound {
             return Ok(());
         }
         let pasta = Pasta::find().context("pasta is not installed any more")?;
         // If nobody waits any more, the guard is dropped on that thread, which ends pasta.
-        let guard = tokio::task::spawn_blocking(move || pasta.attach(pid, &scratch))
-            .await
-            .context("connecting the VM's network")?;
+        let attached = tokio::task::spawn_blocking(move || {
+            let guard = pasta.attach(pid, &scratch);
+            drop(hold);
+            guard
+        });
+        let guard = attached.await.context("connecting the VM's network")?;
         self.pasta = Some(guard?);
         Ok(())
     }
 }
 
-/// Whether `outbound` can be had.
+/// Whether `outbound` can be had by this user.
 pub(crate) fn outbound_available() -> bool {
-    Pasta::find().is_some()
+    Pasta::find().is_some() && Pasta::device_is_usable()
 }

@@ -15,13 +15,13 @@ use hm_vm_core::{
 };
 use hm_vm_store::VmFiles;
 use hm_vm_sys::launch::{Launch, Namespaces};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::backend::Machine;
 use crate::disk::Disk;
 use crate::environment::{environment, provided_files, text};
 use crate::error::contract;
-use crate::exec::{self, Ended, Output, Watched};
+use crate::exec::{self, Ended, Hold, Output, Watched};
 use crate::limits::Confinement;
 use crate::network::Network;
 use crate::plan::{self, SCRIPT_PATH, Surroundings};
@@ -38,7 +38,7 @@ pub(crate) struct SandboxVm {
     /// How many commands it has run.
     mounts: AtomicU64,
     /// Held while a command runs, or files go in: an overlay's upper directory serves one mount.
-    busy: Mutex<()>,
+    busy: Arc<Mutex<()>>,
 }
 
 /// Longest argument that the kernel takes (`MAX_ARG_STRLEN`), less its end.
@@ -63,19 +63,41 @@ impl SandboxVm {
             config,
             disk,
             mounts: AtomicU64::new(0),
-            busy: Mutex::new(()),
+            busy: Arc::default(),
         })
     }
 
-    /// Brings what the VM wrote to a limited disk into the store.
-    async fn settle(&self) -> Result<()> {
+    /// Waits until nothing else uses the VM's files, also nothing that was dropped.
+    async fn busy(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.busy).lock_owned().await
+    }
+
+    /// Brings what the VM wrote to a limited disk into the store. The work goes on when the future
+    /// is dropped, and keeps the VM busy.
+    async fn settle(&self, busy: &Arc<OwnedMutexGuard<()>>) -> Result<()> {
         let Some(disk) = &self.disk else {
             return Ok(());
         };
         let (disk, files) = (Arc::clone(disk), Arc::clone(self.files()?));
-        tokio::task::spawn_blocking(move || disk.settle(&files))
-            .await
-            .context("copying what the VM wrote")?
+        let busy = Arc::clone(busy);
+        let settled = tokio::task::spawn_blocking(move || {
+            let settled = disk.settle(&files);
+            drop((disk, files, busy));
+            settled
+        });
+        settled.await.context("copying what the VM wrote")?
+    }
+
+    /// Makes the VM busy with one command.
+    async fn hold(&self, request: &ExecRequest<'_>) -> Result<Arc<Hold>> {
+        let busy = self.busy().await;
+        request.stop.check()?;
+        Ok(Arc::new(Hold {
+            confinement: self.machine.limits.confine(&self.config)?,
+            files: Arc::clone(self.files()?),
+            _disk: self.disk.clone(),
+            _busy: busy,
+        }))
     }
 
     fn files(&self) -> Result<&Arc<VmFiles>> {
@@ -150,17 +172,18 @@ impl SandboxVm {
     async fn launch(
         &self,
         plan: Launch,
-        confinement: &Confinement,
+        hold: &Arc<Hold>,
         network: &mut Network,
         working_dir: &str,
     ) -> Result<Watched> {
-        let mut process = exec::start(plan, working_dir).await?;
-        confinement.attach(process.pid())?;
-        let work = self.machine.store.root().join(self.files()?.work());
+        let mut held = exec::start(plan, working_dir, Arc::clone(hold)).await?;
+        let pid = held.process.pid();
+        hold.confinement.attach(pid)?;
+        let work = self.machine.store.root().join(hold.files.work());
         let scratch = work.parent().unwrap_or(&work).to_owned();
-        network.attach(process.pid(), scratch).await?;
-        process.open_gate()?;
-        Watched::new(process)
+        network.attach(pid, scratch, Arc::clone(hold)).await?;
+        held.process.open_gate()?;
+        Watched::new(held)
     }
 
     /// Turns the account of a command into a result.
@@ -248,13 +271,17 @@ const GRACE: Duration = Duration::from_secs(10);
 #[async_trait]
 impl Vm for SandboxVm {
     async fn inject(&self, host_path: &Path, guest_path: &str) -> Result<()> {
-        let _busy = self.busy.lock().await;
-        self.settle().await?;
+        let busy = Arc::new(self.busy().await);
+        self.settle(&busy).await?;
         let files = Arc::clone(self.files()?);
         let (host_path, guest_path) = (host_path.to_owned(), guest_path.to_owned());
-        let report =
-            tokio::task::spawn_blocking(move || files.inject(&host_path, &guest_path)).await;
-        report.context("injecting files")?.map_err(contract)?;
+        let injected = tokio::task::spawn_blocking(move || {
+            let report = files.inject(&host_path, &guest_path);
+            drop((files, busy));
+            report
+        });
+        let report = injected.await.context("injecting files")?;
+        report.map_err(contract)?;
         Ok(())
     }
 
@@ -276,7 +303,8 @@ impl Vm for SandboxVm {
     }
 
     async fn snapshot(&mut self, label: &SnapshotLabel) -> Result<SnapshotId> {
-        self.settle().await?;
+        let busy = Arc::new(self.busy().await);
+        self.settle(&busy).await?;
         let files = self.files()?;
         let label = match label {
             SnapshotLabel::Ephemeral => None,
@@ -287,6 +315,7 @@ impl Vm for SandboxVm {
     }
 
     async fn destroy(&mut self) -> Result<()> {
+        let _busy = self.busy().await;
         let Some(files) = self.files.take() else {
             return Ok(());
         };
@@ -299,16 +328,14 @@ impl Vm for SandboxVm {
         request: &ExecRequest<'_>,
         sink: &dyn OutputSink,
     ) -> Result<ExecOutcome> {
-        let _busy = self.busy.lock().await;
-        request.stop.check()?;
-        let confinement = self.machine.limits.confine(&self.config)?;
+        let hold = self.hold(request).await?;
         let mut network = Network::new(self.config.network);
         let (stdout, to_stdout) = exec::output_pipe()?;
         let (stderr, to_stderr) = exec::output_pipe()?;
         let plan = self.prepare(
             request,
             &Run {
-                confinement: &confinement,
+                confinement: &hold.confinement,
                 network: &network,
                 input: None,
                 output: [&to_stdout, &to_stderr],
@@ -317,27 +344,25 @@ impl Vm for SandboxVm {
         )?;
         drop((to_stdout, to_stderr));
         let watched = self
-            .launch(plan, &confinement, &mut network, request.working_dir)
+            .launch(plan, &hold, &mut network, request.working_dir)
             .await?;
         let output = Output { stdout, stderr };
         let (stopped, ()) = tokio::try_join!(
             watched.ended(request.stop, request.grace),
             output.deliver(sink)
         )?;
-        Self::judge(watched.account(stopped), &confinement, sink)
+        Self::judge(watched.account(stopped), &hold.confinement, sink)
     }
 
     async fn terminal(&self, request: &ExecRequest<'_>, terminal: Terminal) -> Result<ExecOutcome> {
-        let _busy = self.busy.lock().await;
-        request.stop.check()?;
-        let confinement = self.machine.limits.confine(&self.config)?;
+        let hold = self.hold(request).await?;
         let mut network = Network::new(self.config.network);
         let (pty, slave) =
             terminal::Pty::open(&*self.machine.namespace_for(&self.config)?, &terminal)?;
         let plan = self.prepare(
             request,
             &Run {
-                confinement: &confinement,
+                confinement: &hold.confinement,
                 network: &network,
                 input: Some(&slave),
                 output: [&slave, &slave],
@@ -346,7 +371,7 @@ impl Vm for SandboxVm {
         )?;
         drop(slave);
         let watched = self
-            .launch(plan, &confinement, &mut network, request.working_dir)
+            .launch(plan, &hold, &mut network, request.working_dir)
             .await?;
         let stopped = {
             let mut relay = std::pin::pin!(pty.relay(terminal, || watched.hang_up()));
@@ -366,7 +391,7 @@ impl Vm for SandboxVm {
         };
         Self::judge(
             watched.account(stopped),
-            &confinement,
+            &hold.confinement,
             &hm_vm_core::NullSink,
         )
     }
