@@ -47,9 +47,13 @@ pub fn mask_layer(dest_tree: &Path, options: &HostMaskOptions) -> Result<(), Hos
     copy_attributes(Path::new("/"), dest_tree)
         .map_err(|error| HostError::file("making the mask of", Path::new("/"), error))?;
     for (path, mask) in outermost(&masks) {
-        writer
-            .mask(path, *mask)
-            .map_err(|error| HostError::file("making the mask of", path, error))?;
+        match writer.mask(path, *mask) {
+            // Lock files and the like come and go.
+            Err(_) if is_gone(path) => writer.unmask(path),
+            masked => {
+                masked.map_err(|error| HostError::file("making the mask of", path, error))?;
+            }
+        }
     }
     Ok(())
 }
@@ -120,6 +124,14 @@ impl MaskWriter<'_> {
         Ok(())
     }
 
+    /// Takes back what was made for a path that has gone meanwhile.
+    fn unmask(&self, path: &Path) {
+        let place = self.place(path);
+        // One of them is of the wrong kind, or none was made.
+        let _ = fs::remove_file(&place);
+        let _ = fs::remove_dir_all(&place);
+    }
+
     /// Makes the directories that lead to a hidden path: as they are on the host, since those of
     /// the mask are the ones that count.
     fn make_parents(&self, parent: &Path) -> io::Result<()> {
@@ -156,6 +168,11 @@ impl MaskWriter<'_> {
         }
         Ok(())
     }
+}
+
+fn is_gone(path: &Path) -> bool {
+    let stat = path.symlink_metadata();
+    stat.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn create_empty(place: &Path) -> io::Result<()> {
