@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::privilege::need_program;
 use crate::skip::Skip;
 
 /// Needs a static busybox, and tells where it is.
@@ -35,7 +36,8 @@ fn is_static(path: &Path) -> bool {
 }
 
 /// Makes a small root file system in `dir`, which must not exist: busybox with all its applets,
-/// and the usual directories and files.
+/// the usual directories and files, and the tools for extended attributes where this machine has
+/// them.
 ///
 /// # Errors
 ///
@@ -81,6 +83,36 @@ pub fn busybox_root(dir: &Path) -> Result<()> {
     for (name, text) in files {
         let path = dir.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    for name in ["setfattr", "getfattr"] {
+        if let Ok(program) = need_program(name) {
+            add_program(dir, &program)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a program of this machine into a root file system, with the libraries that it loads.
+fn add_program(root: &Path, program: &Path) -> Result<()> {
+    let listed = Command::new("ldd")
+        .arg(program)
+        .output()
+        .context("running ldd")?;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    // `name => /path (address)`, or `/path (address)` for the loader.
+    let libraries = text
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .map(Path::new);
+    for file in libraries.chain([program]) {
+        let inside = file.strip_prefix("/").unwrap_or(file);
+        let target = root.join(inside);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+        }
+        if !target.exists() {
+            fs::copy(file, &target).with_context(|| format!("copying {}", file.display()))?;
+        }
     }
     Ok(())
 }

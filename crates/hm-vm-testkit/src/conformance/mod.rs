@@ -3,7 +3,7 @@
 //! The author of a backend implements [`Harness`], which makes backends on fresh roots, and writes
 //! in a test file of their own crate:
 //!
-//! ```ignore
+//! ```text
 //! async fn harness() -> Result<MyHarness, Skip> { … }
 //!
 //! hm_vm_testkit::conformance_tests!(harness);

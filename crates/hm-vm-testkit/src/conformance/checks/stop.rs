@@ -177,7 +177,7 @@ pub(crate) async fn all_processes_are_stopped(ctx: &Context<'_>) -> Result<()> {
         "sh -c 'trap \"echo child > /child; exit\" TERM; : > /set; while :; do sleep 0.02; done' {mark} & \
          setsid sh -c 'trap \"\" TERM; while :; do sleep 0.02; done' {mark} & \
          trap : TERM; while [ ! -e /set ]; do sleep 0.02; done; echo ready; \
-         while [ ! -e /child ]; do sleep 0.02; done"
+         while [ ! -s /child ]; do sleep 0.02; done"
     );
     // The first process ends when the child has had its turn; the stubborn one then goes with it.
     let result = stopped(&mut vm, &cmd, FOREVER, |stop| {
