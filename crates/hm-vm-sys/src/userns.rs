@@ -245,7 +245,7 @@ fn entry_of<F: FnOnce() -> T, T>(_job: &Job<F, T>) -> extern "C" fn(*mut libc::c
 extern "C" fn run_job<F: FnOnce() -> T, T>(argument: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `run` passes a pointer to its own `Job<F, T>` and is suspended while we run.
     let job = unsafe { &mut *argument.cast::<Job<F, T>>() };
-    job.outcome = match enter(job.namespace, job.single) {
+    job.outcome = match enter(job.namespace, job.single).and_then(|()| die_with_caller()) {
         Err((doing, errno)) => Outcome::Failed(doing, errno),
         Ok(()) => match job.work.take() {
             Some(work) => Outcome::Done(catch_unwind(AssertUnwindSafe(work))),
@@ -254,6 +254,27 @@ extern "C" fn run_job<F: FnOnce() -> T, T>(argument: *mut libc::c_void) -> libc:
     };
     // SAFETY: leaves without running exit handlers, which belong to the parent.
     unsafe { libc::_exit(0) }
+}
+
+/// Has the kernel kill this process when the waiting thread dies. It shares that one's files, and
+/// with them locks that say "alive".
+fn die_with_caller() -> Result<(), (&'static str, i32)> {
+    // SAFETY: no pointers.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_prctl,
+            libc::PR_SET_PDEATHSIG,
+            libc::SIGKILL,
+            0,
+            0,
+            0,
+        )
+    };
+    if result < 0 {
+        let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        return Err(("tying work to its caller", errno));
+    }
+    Ok(())
 }
 
 /// Makes the calling process root of the namespace. Allocates nothing.

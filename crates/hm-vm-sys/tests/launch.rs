@@ -30,7 +30,9 @@ fn command(script: &str, stdout: OwnedFd, inner: Vec<Op>) -> Launch {
     };
     Launch {
         user_namespace: namespace(),
-        outer: vec![Op::PrivateMounts],
+        // Only root may unshare mounts outside of the user namespace, and need not: all get a mount
+        // namespace of their own inside.
+        outer: Vec::new(),
         namespaces: Namespaces { network: true },
         inner,
         argv: ["/bin/sh", "-c", script].map(c).to_vec(),
