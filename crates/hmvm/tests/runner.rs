@@ -2,6 +2,10 @@
 
 #[path = "runner/bad_input.rs"]
 mod bad_input;
+#[path = "runner/bad_paths.rs"]
+mod bad_paths;
+#[path = "runner/cache.rs"]
+mod cache;
 #[path = "runner/crash.rs"]
 mod crash;
 #[path = "runner/docs.rs"]
@@ -24,3 +28,5 @@ mod shell;
 mod signals;
 #[path = "runner/surroundings.rs"]
 mod surroundings;
+#[path = "runner/told.rs"]
+mod told;

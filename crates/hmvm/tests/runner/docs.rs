@@ -1,5 +1,6 @@
 //! `docs/cli.md` is what the program says of itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -25,7 +26,42 @@ compares the two.
 
 Data goes to standard output; everything else to standard error. Colours are used on terminals only,
 and not where `NO_COLOR` is set.
+
+## Events of `exec --json`
+
+One JSON object a line on standard output, each with `event`. The last one is a `result` or an
+`error`. Later versions may add events and fields.
+
+| event | further fields | when |
+|---|---|---|
+| `started` | `phase` | a phase begins: `lookup`, `wait` (for the same command elsewhere), `create` or `restore`, `inject`, `exec`, `snapshot`, `publish`, `destroy` |
+| `ended` | `phase`, `ms` | it ended, well or not |
+| `output` | `stream`, `line` | the command wrote a line to `stdout` or `stderr`; bytes that are not UTF-8 are U+FFFD |
+| `notice` | `text` | something to know, although the work goes on |
+| `result` | `exit_code`, `cached`, `snapshot`, `kept`, `key`, `phases`, `usage` | the command ended, or was skipped; `kept` is the state of a failure, `phases` are milliseconds by name |
+| `error` | `message`, `hint`, `exit_code` | hmvm failed, or the command was ended; `exit_code` is hmvm's own |
 ";
+
+/// Fields of each documented event.
+pub(crate) fn documented_events() -> BTreeMap<String, BTreeSet<String>> {
+    let words = |cell: &str| -> BTreeSet<String> {
+        let parts = cell.split('`').enumerate();
+        parts
+            .filter(|(place, _)| place % 2 == 1)
+            .map(|(_, word)| word.to_owned())
+            .collect()
+    };
+    let (_, table) = HEAD.split_once("| event |").expect("the table");
+    table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            let cells: Vec<&str> = line.split('|').collect();
+            let event = words(cells[1]).pop_first().expect("a name");
+            (event, words(cells[2]))
+        })
+        .collect()
+}
 
 #[test]
 fn the_reference_is_what_the_program_says() {

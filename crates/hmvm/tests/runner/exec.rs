@@ -239,53 +239,6 @@ fn a_time_limit_ends_the_command() {
 }
 
 #[test]
-fn events_tell_the_whole_story() {
-    let env = require!(TestEnv::machine());
-    let run = env
-        .hmvm(["exec", "--json", "--", "echo a; printf b; echo c >&2"])
-        .success();
-    assert_eq!(run.stderr, "");
-    let events = TestEnv::events(&run);
-    let lines: Vec<(&str, &str)> = events
-        .iter()
-        .filter(|event| event["event"] == "output")
-        .map(|event| {
-            (
-                event["stream"].as_str().expect("a stream"),
-                event["line"].as_str().expect("a line"),
-            )
-        })
-        .collect();
-    let of = |name: &str| -> Vec<&str> {
-        lines
-            .iter()
-            .filter(|(stream, _)| *stream == name)
-            .map(|(_, line)| *line)
-            .collect()
-    };
-    assert_eq!((of("stdout"), of("stderr")), (vec!["a", "b"], vec!["c"]));
-    let phases: Vec<&str> = events
-        .iter()
-        .filter(|event| event["event"] == "started")
-        .map(|event| event["phase"].as_str().expect("a phase"))
-        .collect();
-    for phase in ["lookup", "create", "exec", "snapshot", "publish"] {
-        assert!(phases.contains(&phase), "{phases:?}");
-    }
-    let result = events.last().expect("a last event");
-    assert_eq!(
-        (&result["event"], &result["exit_code"]),
-        (&"result".into(), &0.into())
-    );
-    assert!(
-        result["key"]
-            .as_str()
-            .is_some_and(|key| key.starts_with("hm1-"))
-    );
-    assert!(result["phases"]["exec"].is_number() && result["usage"]["wall_ms"].is_number());
-}
-
-#[test]
 fn names_that_do_not_exist_are_told() {
     let env = require!(TestEnv::machine());
     for (arguments, expected) in [

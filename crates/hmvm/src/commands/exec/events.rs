@@ -1,15 +1,7 @@
 //! What happens during an execution, for a person and for a program.
 //!
-//! With `--json`, standard output is one object a line, each with `event`:
-//!
-//! | `event` | further fields |
-//! |---|---|
-//! | `started` | `phase` |
-//! | `ended` | `phase`, `ms` |
-//! | `output` | `stream` (`stdout`, `stderr`), `line` |
-//! | `notice` | `text` |
-//! | `result` | `exit_code`, `cached`, `snapshot`, `kept`, `key`, `phases` (`ms` by name), `usage` |
-//! | `error` | `message`, `hint`, `exit_code` |
+//! With `--json`, standard output is one object a line, each with `event`;
+//! `docs/cli.md` lists them with their fields.
 //!
 //! The last line is a `result` or an `error`. More fields and events may come.
 
