@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use rustix::fs::{MemfdFlags, Mode, SealFlags};
 
+use super::spawner::lift;
 use crate::SysError;
 
 /// Built by `build.rs` from `init/main.rs`.
@@ -42,5 +43,6 @@ fn make() -> Result<OwnedFd, SysError> {
         SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
     )
     .map_err(failed)?;
-    Ok(file)
+    // Above the descriptors that are assigned in the child before it is executed.
+    lift(&file)
 }

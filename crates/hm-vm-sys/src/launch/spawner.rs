@@ -124,7 +124,8 @@ fn serve(receiver: &Mutex<Receiver<(Launch, Reply)>>, stacks: &Stacks) {
 /// Descriptors 0 to 4 are assigned in the child: everything that goes there must lie above.
 const FIRST_FREE: RawFd = 10;
 
-fn lift(fd: &OwnedFd) -> Result<OwnedFd, SysError> {
+/// A copy of a descriptor that lies above those.
+pub(super) fn lift(fd: &OwnedFd) -> Result<OwnedFd, SysError> {
     rustix::io::fcntl_dupfd_cloexec(fd, FIRST_FREE)
         .map_err(|errno| SysError::new("duplicating a file descriptor", errno))
 }
