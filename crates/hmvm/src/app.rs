@@ -63,14 +63,14 @@ fn cannot_open(what: &str, path: &Path, error: anyhow::Error) -> anyhow::Error {
 
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
-    ExitCode::from(run(std::env::args_os().collect()))
+    ExitCode::from(run(&std::env::args_os().collect::<Vec<_>>()))
 }
 
-fn run(arguments: Vec<OsString>) -> u8 {
+fn run(arguments: &[OsString]) -> u8 {
     let environment = Environment::read();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return explain_usage(&error, &environment),
+        Err(error) => return explain_usage(&error, arguments, &environment),
     };
     let talk = if cli.global.quiet {
         Talk::Quiet
@@ -112,9 +112,9 @@ pub(crate) fn fail(ui: &Ui, error: &anyhow::Error) -> u8 {
     report.code
 }
 
-fn explain_usage(error: &clap::Error, environment: &Environment) -> u8 {
+fn explain_usage(error: &clap::Error, arguments: &[OsString], environment: &Environment) -> u8 {
     let ui = Ui::new(Talk::Normal, environment);
-    let usage = Usage::of(error, ui.out_style().is_coloured());
+    let usage = Usage::of(error, arguments, ui.out_style().is_coloured());
     match &usage {
         Usage::Asked(text) => {
             if let Err(error) = write_out(|out| write!(out, "{text}")) {

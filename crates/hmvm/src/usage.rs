@@ -1,5 +1,7 @@
 //! Wrong options, told like any other failure: one line and a hint.
 
+use std::ffi::OsString;
+
 use clap::error::ErrorKind;
 
 use crate::exit_codes;
@@ -22,8 +24,9 @@ pub(crate) enum Usage {
 }
 
 impl Usage {
-    /// Reads clap's error. `coloured` is about help texts.
-    pub(crate) fn of(error: &clap::Error, coloured: bool) -> Self {
+    /// Reads clap's error about `arguments`, which begin with the program's name. `coloured` is
+    /// about help texts.
+    pub(crate) fn of(error: &clap::Error, arguments: &[OsString], coloured: bool) -> Self {
         let rendered = error.render();
         let text = if coloured {
             rendered.ansi().to_string()
@@ -35,7 +38,7 @@ impl Usage {
                 Self::Asked(format!("{}\n", text.trim_end()))
             }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Self::Nothing(text),
-            kind => Self::wrong(kind, &rendered.to_string()),
+            kind => Self::wrong(kind, &rendered.to_string(), arguments),
         }
     }
 
@@ -49,7 +52,7 @@ impl Usage {
 
     /// clap writes the problem as a first paragraph, then tips, the usage and a pointer to help.
     /// Our own parsers add a line `hint: …` to theirs.
-    fn wrong(kind: ErrorKind, rendered: &str) -> Self {
+    fn wrong(kind: ErrorKind, rendered: &str, arguments: &[OsString]) -> Self {
         let mut message = Vec::new();
         let mut hint = None;
         let mut in_problem = true;
@@ -77,7 +80,7 @@ impl Usage {
             } else if kind == ErrorKind::UnknownArgument && takes_command {
                 "the command stands behind --, as in: hmvm exec -- make".into()
             } else {
-                help_of(usage)
+                format!("{} --help shows what it takes", command_of(arguments))
             }
         });
         Self::Wrong {
@@ -87,12 +90,16 @@ impl Usage {
     }
 }
 
-/// Points to the help of the command that a usage line is about.
-fn help_of(usage: Option<&str>) -> String {
-    let command: Vec<&str> = usage
-        .unwrap_or("hmvm")
-        .split_whitespace()
-        .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()))
-        .collect();
-    format!("{} --help shows what it takes", command.join(" "))
+/// The command that the arguments begin with, as in `hmvm cache gc`.
+fn command_of(arguments: &[OsString]) -> String {
+    let mut command = crate::cli::command();
+    let mut words = vec!["hmvm".to_owned()];
+    for argument in arguments.iter().skip(1) {
+        let Some(below) = command.find_subcommand(argument).cloned() else {
+            break;
+        };
+        words.push(below.get_name().to_owned());
+        command = below;
+    }
+    words.join(" ")
 }

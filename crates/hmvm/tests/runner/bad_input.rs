@@ -100,6 +100,21 @@ const OPTIONS: &[(&[&str], &str)] = &[
          hint: write a number and a unit: 250ms, 90s, 5m, 1h30m or 2d\n",
     ),
     (
+        &["exec", "--inject", "", "--", "true"],
+        "error: a value is required for '--inject <DIR>' but none was supplied\n\
+         hint: hmvm exec --help shows what it takes\n",
+    ),
+    (
+        &["snapshot", "cp", "ab:/x", ""],
+        "error: a value is required for '<HOST>' but none was supplied\n\
+         hint: hmvm snapshot cp --help shows what it takes\n",
+    ),
+    (
+        &["explain", "one"],
+        "error: the following required arguments were not provided: <KEY2>\n\
+         hint: hmvm explain --help shows what it takes\n",
+    ),
+    (
         &["snapshot", "cp", ":/x", "y"],
         "error: invalid value ':/x' for '<SNAPSHOT:/PATH>': not of the form SNAPSHOT:/path\n\
          hint: as in 3f2a81:/src/report.txt\n",
