@@ -197,18 +197,18 @@ impl SandboxVm {
         if let Some(stopped) = ended.stopped {
             return Err(stopped.into());
         }
+        // Whatever the command made of the loss of a process: its result is not that of the same
+        // command with enough memory, and must not pass for it in a cache.
+        if let Some(exceeded) = exceeded {
+            return Err(exceeded.into());
+        }
         let Some(end) = ended.end else {
-            return Err(exceeded
-                .unwrap_or_else(|| Error::VmLost {
-                    reason: "its first process was killed from outside".into(),
-                })
-                .into());
+            return Err(Error::VmLost {
+                reason: "its first process was killed from outside".into(),
+            }
+            .into());
         };
         let (exit_code, message) = exec::exit_code(end, SHELL);
-        // The command may have coped with the loss of a process: only its own death counts.
-        if let (true, Some(error)) = (exit_code != 0, exceeded) {
-            return Err(error.into());
-        }
         if let Some(message) = message {
             if sink.wants_bytes() {
                 sink.on_bytes(Stream::Stderr, format!("{message}\n").as_bytes());

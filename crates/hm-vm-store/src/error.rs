@@ -116,6 +116,10 @@ impl StoreError {
                 path: path.display().to_string(),
                 reason: reason.clone(),
             }),
+            Self::Inject(InjectError::NoSpace(failure))
+            | Self::Import(ImportError::NoSpace(failure)) => Some(Error::NoSpace {
+                doing: format!("{} {}", failure.doing, failure.path.display()),
+            }),
             _ => self.is_no_space().then(|| Error::NoSpace {
                 doing: self.to_string(),
             }),
@@ -135,7 +139,8 @@ impl StoreError {
                 return true;
             }
             if let Some(rusqlite::Error::SqliteFailure(failure, _)) = error.downcast_ref()
-                && failure.code == rusqlite::ErrorCode::DiskFull
+                && (failure.code == rusqlite::ErrorCode::DiskFull
+                    || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
             {
                 return true;
             }

@@ -8,6 +8,7 @@
 //! tmp/<session>.…     half-made things
 //! trash/<session>.…   things on the way out
 //! stat-cache/         what scans of host directories saw; can be removed at any time
+//! reserve             nothing, to be given up when the disk is full
 //! sessions/<n>.lock   locked by the process of the session; the lock dies with it
 //! ```
 
@@ -69,6 +70,10 @@ impl Layout {
 
     pub(crate) fn database(&self) -> PathBuf {
         self.root.join("store.db")
+    }
+
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
     }
 
     pub(crate) fn layers(&self) -> PathBuf {

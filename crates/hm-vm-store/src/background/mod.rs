@@ -13,3 +13,4 @@ mod sizes;
 mod worker;
 
 pub(crate) use queue::{Background, Job};
+pub(crate) use reap::remove_trash;

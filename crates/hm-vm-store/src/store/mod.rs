@@ -8,6 +8,7 @@ mod liveness;
 mod making;
 mod open;
 mod recovery;
+mod reserve;
 mod snapshots;
 
 pub(crate) use self::core::Core;

@@ -10,7 +10,7 @@ use crate::db::Db;
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::layout::Layout;
-use crate::store::{Core, boot, recovery};
+use crate::store::{Core, boot, recovery, reserve};
 
 /// A store of images and snapshots. Clones share it.
 #[derive(Clone, Debug)]
@@ -40,8 +40,18 @@ impl Store {
     #[doc(hidden)]
     pub fn open_in_boot(root: &Path, boot: String) -> Result<Self, StoreError> {
         let layout = Layout::open(root)?;
-        let db = Db::open(&layout)?;
-        let (session, recovered) = recovery::begin(&layout, &db, &boot)?;
+        let begin = || {
+            let db = Db::open(&layout)?;
+            let (session, recovered) = recovery::begin(&layout, &db, &boot)?;
+            Ok((db, session, recovered))
+        };
+        let (db, session, recovered) = match begin() {
+            Err(error) if StoreError::is_no_space(&error) && reserve::give_up(&layout) => begin()?,
+            other => other?,
+        };
+        if recovered.trash.is_empty() {
+            reserve::keep(&layout);
+        }
         let core = Core {
             layout,
             db,

@@ -2,11 +2,12 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::background::Job;
+use crate::background::{Job, remove_trash};
 use crate::db::stack::{self, Stack};
 use crate::error::{Context, StoreError};
 use crate::store::Store;
@@ -143,20 +144,30 @@ impl VmFiles {
         let (stack, next_layer) = (state.stack.id, state.next_layer);
         drop(state);
         let core = self.store.core();
-        // Files first: on a full disk, they make room for the rows.
-        if let Some(trash) = core.discard(&core.layout.vm(self.number))? {
-            // Not here: a directory costs the file system more to remove than to make.
-            self.store.add_job(Job::Trash(trash));
-        }
+        let trash = core.discard(&core.layout.vm(self.number))?;
         // A seal that failed may have left a directory under the reserved number.
         let _ = std::fs::remove_dir(core.layout.layer(next_layer));
-        let doomed = core.db.write("removing a VM", |tx| {
-            tx.prepare_cached("DELETE FROM vms WHERE id = ?1")?
-                .execute([self.number])?;
-            tx.prepare_cached("DELETE FROM layers WHERE id = ?1 AND state = 0")?
-                .execute([next_layer])?;
-            Ok(stack::release(tx, stack, core.session.id)?)
-        })?;
+        let forget = || {
+            core.db.write("removing a VM", |tx| {
+                tx.prepare_cached("DELETE FROM vms WHERE id = ?1")?
+                    .execute([self.number])?;
+                tx.prepare_cached("DELETE FROM layers WHERE id = ?1 AND state = 0")?
+                    .execute([next_layer])?;
+                Ok(stack::release(tx, stack, core.session.id)?)
+            })
+        };
+        let doomed = match (forget(), &trash) {
+            // The VM filled the disk: its files make room for the rows.
+            (Err(error), Some(trash)) if error.is_no_space() => {
+                remove_trash(core, trash, &AtomicBool::new(false))?;
+                forget()?
+            }
+            (other, _) => other?,
+        };
+        // Not here: a directory costs the file system more to remove than to make.
+        if let Some(trash) = trash {
+            self.store.add_job(Job::Trash(trash));
+        }
         if doomed {
             self.store.add_job(Job::Doomed);
         }
