@@ -53,6 +53,18 @@ impl User {
         Ok(())
     }
 
+    /// Interrupts until the text is seen: a signal that meets a shell between its fork and the
+    /// start of the program is lost in the child.
+    async fn interrupt_until(&mut self, text: &str) -> Result<()> {
+        loop {
+            self.type_in("\u{3}").await?;
+            let seen = tokio::time::timeout(Duration::from_millis(500), self.see(text)).await;
+            if let Ok(seen) = seen {
+                return seen;
+            }
+        }
+    }
+
     async fn type_in(&mut self, text: &str) -> Result<()> {
         self.keyboard.write_all(text.as_bytes()).await?;
         Ok(())
@@ -105,8 +117,7 @@ pub(crate) async fn a_terminal_session_works(ctx: &Context<'_>) -> Result<()> {
         user.type_in("trap 'echo inter''rupted; on=' INT; on=1; echo set''up; while [ $on ]; do sleep 0.02; done\n")
             .await?;
         user.see("setup").await?;
-        user.type_in("\u{3}").await?;
-        user.see("interrupted").await?;
+        user.interrupt_until("interrupted").await?;
         user.type_in("echo kept > /file; exit 7\n").await
     };
     let (ended, done) = tokio::join!(session, work);
