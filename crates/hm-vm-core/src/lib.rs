@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`types`] | actions, snapshots and results |
 //! | [`config`] | limits, network policy and protections of a VM |
-//! | [`backend`] | [`VmBackend`](backend::VmBackend) and [`Vm`](backend::Vm), with numbered rules |
+//! | [`backend`] | [`VmBackend`] and [`Vm`], with numbered rules |
 //! | [`capabilities`] | what a backend can do beyond the minimum |
 //! | [`terminal`] | the interactive side of a VM |
 //! | [`sink`], [`lines`] | where output goes, and how bytes become lines |

@@ -139,7 +139,7 @@ impl CgroupManager {
     }
 
     /// Makes the group of one VM, with its limits set. Processes enter it as
-    /// [`Cgroup::entrance`] says.
+    /// [`Cgroup::can_be_entered`] says.
     ///
     /// # Errors
     ///
