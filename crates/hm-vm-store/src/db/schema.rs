@@ -128,6 +128,10 @@ pub(crate) enum Found {
 /// Examines a database without changing it.
 pub(crate) fn examine(connection: &Connection, path: &Path) -> Result<Found, StoreError> {
     let broken = |error: rusqlite::Error| unreadable(path, error);
+    // One transaction, so that the marks and the tables are of the same moment: another process
+    // may be making them.
+    let transaction = connection.unchecked_transaction().map_err(broken)?;
+    let connection: &Connection = &transaction;
     let version: i32 = pragma(connection, "user_version").map_err(broken)?;
     let application: i32 = pragma(connection, "application_id").map_err(broken)?;
     if application == APPLICATION_ID {

@@ -12,7 +12,8 @@ use crate::env::{Run, TestEnv};
 /// A run that was not refused for what this machine lacks.
 fn had(run: Run) -> Result<Run, Skip> {
     let lacks = |words: &str| run.code == 125 && run.stderr.contains(words);
-    if lacks("limit cannot be enforced") || lacks("is not available") {
+    let network = "network policy \"outbound\" is not supported";
+    if lacks("limit cannot be enforced") || lacks("is not available") || lacks(network) {
         return Err(Skip::new(run.stderr));
     }
     Ok(run)
