@@ -153,7 +153,7 @@ async fn without_translated_owners_there_is_still_a_user_namespace() {
         allow_weaker: vec![Protection::IdMap],
         ..VmConfig::default()
     };
-    let look = "stat -c %u /bin && cat /proc/self/uid_map && mount -t tmpfs none /tmp";
+    let look = "stat -c %u /bin && cat /proc/self/uid_map && mount -t tmpfs none /tmp 2>&1";
     let (code, lines) = machine.run_with(look, &config).await;
     assert_ne!(code, 0, "{lines:?}");
     assert_eq!(lines[0], "0", "{lines:?}");
