@@ -38,14 +38,15 @@ impl LimitSupport {
             .as_ref()
     }
 
+    fn is_alive(&self, session: &str) -> bool {
+        session
+            .parse()
+            .is_ok_and(|session| self.store.session_is_alive(session))
+    }
+
     /// Removes the groups that killed processes left.
     fn remove_leftovers(&self, manager: &CgroupManager) {
-        let alive = |session: &str| {
-            session
-                .parse()
-                .is_ok_and(|session| self.store.session_is_alive(session))
-        };
-        if let Err(error) = manager.remove_leftovers(alive) {
+        if let Err(error) = manager.remove_leftovers(|session| self.is_alive(session)) {
             tracing::warn!(%error, "control groups of an ended process are still there");
         }
     }
@@ -56,13 +57,8 @@ impl LimitSupport {
             return Vec::new();
         };
         self.remove_leftovers(manager);
-        let alive = |session: &str| {
-            session
-                .parse()
-                .is_ok_and(|session| self.store.session_is_alive(session))
-        };
         manager
-            .leftovers(alive)
+            .leftovers(|session| self.is_alive(session))
             .into_iter()
             .map(|leftover| format!("control group {}", leftover.path.display()))
             .collect()

@@ -13,7 +13,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use hm_vm_core::{NetworkPolicy, Protection};
@@ -158,7 +158,7 @@ pub(crate) fn inner(around: &Surroundings<'_>) -> Result<Vec<Op>> {
     system_directories(around, &mut ops);
     devices(around, &mut ops)?;
     if !around.weaker.contains(&Protection::MaskedPaths) {
-        covers(&mut ops);
+        ops.extend_from_slice(covers());
     }
     for file in around.provided {
         let path = format!("/dev/.{}", file.name);
@@ -358,12 +358,18 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-fn covers(ops: &mut Vec<Op>) {
+/// The covers, for what this kernel has: looked up once, as that does not change.
+fn covers() -> &'static [Op] {
+    static COVERS: OnceLock<Vec<Op>> = OnceLock::new();
+    COVERS.get_or_init(make_covers)
+}
+
+fn make_covers() -> Vec<Op> {
     const EMPTY: &str = "/dev/.empty";
-    ops.push(Op::MakeDirectory {
+    let mut ops = vec![Op::MakeDirectory {
         path: c(EMPTY),
         mode: 0o000,
-    });
+    }];
     // What this kernel does not have needs no cover.
     let present = |path: &&str| Path::new(path).symlink_metadata().is_ok();
     for path in COVERED_FILES.into_iter().filter(present) {
@@ -377,4 +383,5 @@ fn covers(ops: &mut Vec<Op>) {
         ops.push(bind(path, path, 0));
         ops.push(bind(path, path, flag::REMOUNT | flag::RDONLY | plain));
     }
+    ops
 }

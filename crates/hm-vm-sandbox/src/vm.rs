@@ -115,16 +115,11 @@ impl SandboxVm {
         }
         let (argv, script) = command_line(request.cmd)?;
         let number = self.mounts.fetch_add(1, Ordering::Relaxed);
-        let (upper, work) = match &self.disk {
-            Some(disk) => {
-                put_work_aside(&disk.inside("work"), number)?;
-                (disk.upper(), disk.work())
-            }
-            None => {
-                put_work_aside(&store.join(files.work()), number)?;
-                (files.upper(), files.work())
-            }
+        let (reached, upper, work) = match &self.disk {
+            Some(disk) => (disk.inside("work"), disk.upper(), disk.work()),
+            None => (store.join(files.work()), files.upper(), files.work()),
         };
+        put_work_aside(&reached, number)?;
         let (host, lowers) = self.machine.lowers(files, &self.config)?;
         let provided = provided_files(run.network.resolv_conf());
         let around = Surroundings {
