@@ -65,10 +65,22 @@
 //! * **V13** On a stop request, `exec_with` sends SIGTERM to the command's processes, SIGKILL after
 //!   the grace period (at once on a kill), and returns [`Error::Cancelled`] or
 //!   [`Error::TimedOut`] when all are dead. The VM remains usable.
+//! * **V14** (`users`) A command runs as the user that is asked for, and what it writes belongs to
+//!   them. One that the guest does not have is [`Error::InvalidInput`], and nothing runs.
+//! * **V15** (`cache_mounts`) What a command writes to a cache is there for the next VM that mounts
+//!   it, and in no snapshot.
+//! * **V16** (`secret_mounts`) A secret is readable for the command, and in no snapshot.
+//! * **V17** (`inject_patterns`) `inject_from` brings what the patterns say, and its digest changes with
+//!   that alone.
+//! * **V18** (`outputs`) `copy_outputs` brings what the patterns name, and never writes outside of its
+//!   destination.
+//! * **V19** (`private_networks`) Commands on one private network reach each other and nobody else's
+//!   VM reaches them.
 
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -78,6 +90,10 @@ use crate::cancel::Cancellation;
 use crate::capabilities::Capabilities;
 use crate::config::VmConfig;
 use crate::error::Error;
+use crate::setup::{
+    self, InjectEntry, InjectSource, Mount, OutputReport, OutputRequest, PrivateNetwork,
+    PrivateNetworkRequest,
+};
 use crate::sink::OutputSink;
 use crate::terminal::Terminal;
 use crate::types::{ResourceUsage, SnapshotId, SnapshotLabel};
@@ -147,6 +163,64 @@ pub trait VmBackend: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Like [`inject_digest`](Self::inject_digest), for what [`Vm::inject_from`] would bring.
+    ///
+    /// # Errors
+    ///
+    /// As `inject_digest`; [`Error::InvalidInput`] also for a pattern that cannot be read, and
+    /// [`Error::Unsupported`] for patterns without the `inject_patterns` capability.
+    async fn inject_digest_of(&self, source: &InjectSource) -> Result<Option<String>> {
+        self.inject_digest(setup::plain_directory(source)?).await
+    }
+
+    /// What [`Vm::inject_from`] would bring, sorted by path. Empty where the backend cannot tell.
+    ///
+    /// # Errors
+    ///
+    /// As [`inject_digest_of`](Self::inject_digest_of).
+    async fn inject_entries(&self, source: &InjectSource) -> Result<Vec<InjectEntry>> {
+        let _ = source;
+        Ok(Vec::new())
+    }
+
+    /// Copies files of a snapshot to the host. What is there already with the same content and mode is
+    /// not written again. Nothing is written through a symbolic link below the destination; what a
+    /// guest made is trusted in nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SnapshotNotFound`], [`Error::InvalidInput`] for a pattern that cannot be read or a
+    /// destination that cannot be written to, [`Error::Unsupported`] without the `outputs` capability,
+    /// or a failure to read or write. What was copied before stays.
+    async fn copy_outputs(
+        &self,
+        snapshot: &SnapshotId,
+        request: &OutputRequest,
+    ) -> Result<OutputReport> {
+        let _ = (snapshot, request);
+        Err(Error::Unsupported {
+            what: "copying files out of a snapshot".into(),
+        }
+        .into())
+    }
+
+    /// Makes a network for several VMs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] without the `private_networks` capability, or for a policy that
+    /// cannot be shared; or a failure of the backend.
+    async fn private_network(
+        &self,
+        request: &PrivateNetworkRequest,
+    ) -> Result<Arc<dyn PrivateNetwork>> {
+        let _ = request;
+        Err(Error::Unsupported {
+            what: "a network shared by several VMs".into(),
+        }
+        .into())
+    }
+
     /// Things that the user should know about this backend on this machine: a weaker form of a
     /// protection that is in use, for instance. Shown once.
     fn notices(&self) -> Vec<String> {
@@ -167,6 +241,47 @@ pub struct ExecRequest<'a> {
     pub stop: &'a Cancellation,
     /// Time between SIGTERM and SIGKILL when stopped.
     pub grace: Duration,
+    /// Who runs the command: `NAME`, `UID`, or either with `:GROUP`; root without. Names are
+    /// those of the guest's `/etc/passwd` and `/etc/group`. `HOME` and `USER` are the user's.
+    pub user: Option<&'a str>,
+    /// What the command sees in its file tree beside the VM's files.
+    pub mounts: &'a [Mount],
+    /// A network to join, in place of the one that the VM's configuration asks for.
+    pub network: Option<&'a Arc<dyn PrivateNetwork>>,
+}
+
+impl<'a> ExecRequest<'a> {
+    /// A command in the guest's root directory, with nothing declared. Ten seconds of grace.
+    pub fn new(cmd: &'a str, stop: &'a Cancellation) -> Self {
+        Self {
+            cmd,
+            env: &[],
+            working_dir: "/",
+            stop,
+            grace: Duration::from_secs(10),
+            user: None,
+            mounts: &[],
+            network: None,
+        }
+    }
+
+    /// Fails when this asks for more than plain [`Vm::exec`] has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`].
+    pub fn check_plain(&self) -> Result<(), Error> {
+        let what = if self.user.is_some() {
+            "running as another user"
+        } else if !self.mounts.is_empty() {
+            "mounting caches and secrets"
+        } else if self.network.is_some() {
+            "a network shared by several VMs"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Unsupported { what: what.into() })
+    }
 }
 
 /// How a command ended.
@@ -217,6 +332,31 @@ pub trait Vm: Send {
     /// A failure to free something; all else is freed nevertheless.
     async fn destroy(&mut self) -> Result<()>;
 
+    /// Like [`inject`](Self::inject), for a part of a directory. Two injects to one place are not added up:
+    /// the second one replaces what the first one brought. Written out for the same reason as
+    /// [`exec_with`](Self::exec_with).
+    ///
+    /// # Errors
+    ///
+    /// As `inject`; [`Error::InvalidInput`] also for a pattern that cannot be read, and
+    /// [`Error::Unsupported`] for patterns without the `inject_patterns` capability.
+    fn inject_from<'life0, 'life1, 'life2, 'async_trait>(
+        &'life0 self,
+        source: &'life1 InjectSource,
+        guest_path: &'life2 str,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        Self: 'async_trait,
+    {
+        match setup::plain_directory(source) {
+            Ok(directory) => self.inject(directory, guest_path),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
     /// Like [`exec`](Self::exec), but can be stopped, and says what the command used. The default
     /// drops the future of `exec` when stopped.
     ///
@@ -241,6 +381,7 @@ pub trait Vm: Send {
     {
         let run = self.exec(request.cmd, request.env, request.working_dir, sink);
         Box::pin(async move {
+            request.check_plain()?;
             tokio::select! {
                 biased;
                 code = run => Ok(ExecOutcome { exit_code: code?, usage: ResourceUsage::default() }),
@@ -365,11 +506,8 @@ mod tests {
 
     async fn exec_with(vm: Box<dyn Vm>, cmd: &str, stop: &Cancellation) -> Result<ExecOutcome> {
         let request = ExecRequest {
-            cmd,
-            env: &[],
-            working_dir: "/",
-            stop,
             grace: Duration::ZERO,
+            ..ExecRequest::new(cmd, stop)
         };
         vm.exec_with(&request, &NullSink).await
     }

@@ -67,6 +67,18 @@ pub struct Capabilities {
     pub usage: bool,
     /// Chains of a thousand snapshots work.
     pub deep_chains: bool,
+    /// [`ExecRequest::user`](crate::ExecRequest::user) works.
+    pub users: bool,
+    /// [`Mount::Cache`](crate::Mount::Cache) works.
+    pub cache_mounts: bool,
+    /// [`Mount::Secret`](crate::Mount::Secret) works.
+    pub secret_mounts: bool,
+    /// [`InjectSource`](crate::InjectSource) may have patterns.
+    pub inject_patterns: bool,
+    /// [`VmBackend::copy_outputs`](crate::VmBackend::copy_outputs) works.
+    pub outputs: bool,
+    /// [`VmBackend::private_network`](crate::VmBackend::private_network) works.
+    pub private_networks: bool,
 }
 
 impl Capabilities {

@@ -9,6 +9,7 @@
 //! | [`config`] | limits, network policy and protections of a VM |
 //! | [`backend`] | [`VmBackend`] and [`Vm`], with numbered rules |
 //! | [`capabilities`] | what a backend can do beyond the minimum |
+//! | [`setup`] | what a command gets beside its files: host files, caches, secrets, a shared network |
 //! | [`terminal`] | the interactive side of a VM |
 //! | [`sink`], [`lines`] | where output goes, and how bytes become lines |
 //! | [`cancel`] | cancellation with a cause |
@@ -25,6 +26,7 @@ pub mod error;
 pub mod event;
 pub mod key;
 pub mod lines;
+pub mod setup;
 pub mod sink;
 pub mod terminal;
 pub mod types;
@@ -37,6 +39,10 @@ pub use error::Error;
 pub use event::{Event, EventSink, Phase, PhaseTimes};
 pub use key::{CacheKey, ComponentChange, KeyBase, KeyComponents};
 pub use lines::{LineSplitter, OutputDecoder};
+pub use setup::{
+    InjectEntry, InjectSource, Mount, OutputReport, OutputRequest, PrivateNetwork,
+    PrivateNetworkRequest, Secret,
+};
 pub use sink::{NullSink, OutputSink, Stream};
 pub use terminal::{Terminal, TerminalSize};
 pub use types::{

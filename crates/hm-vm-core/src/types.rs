@@ -117,4 +117,6 @@ pub struct ExecutionResult {
     pub usage: Option<ResourceUsage>,
     /// Where the time went.
     pub phases: PhaseTimes,
+    /// For a hit: how long the action took when it ran, where that was recorded.
+    pub saved: Option<Duration>,
 }

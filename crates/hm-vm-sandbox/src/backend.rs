@@ -227,6 +227,7 @@ impl VmBackend for SandboxBackend {
             faithful_files: true,
             usage: true,
             deep_chains: true,
+            ..Capabilities::default()
         }
     }
 

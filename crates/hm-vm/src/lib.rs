@@ -43,7 +43,9 @@ pub mod vm;
 mod key_lock;
 mod output;
 
-pub use hm_vm_core::{cancel, capabilities, config, error, event, key, lines, sink, terminal};
+pub use hm_vm_core::{
+    cancel, capabilities, config, error, event, key, lines, setup, sink, terminal,
+};
 /// The sandbox backend: Linux namespaces and overlayfs on the [`store`].
 #[cfg(feature = "sandbox")]
 pub use hm_vm_sandbox as sandbox;
@@ -53,8 +55,10 @@ pub use hm_vm_store as store;
 
 pub use hm_vm_core::{
     CacheKey, CancelCause, Cancellation, Capabilities, ComponentChange, Error, Event, EventSink,
-    ExecOutcome, ExecRequest, KeyBase, KeyComponents, Limit, LineSplitter, NetworkPolicy,
-    OutputDecoder, Phase, PhaseTimes, Protection, ResourceUsage, Stream, Terminal, TerminalSize,
+    ExecOutcome, ExecRequest, InjectEntry, InjectSource, KeyBase, KeyComponents, Limit,
+    LineSplitter, Mount, NetworkPolicy, OutputDecoder, OutputReport, OutputRequest, Phase,
+    PhaseTimes, PrivateNetwork, PrivateNetworkRequest, Protection, ResourceUsage, Secret, Stream,
+    Terminal, TerminalSize,
 };
 
 pub use backend::{Vm, VmBackend};
@@ -63,4 +67,4 @@ pub use types::{
     Action, CachingPolicy, ExecutionResult, ImageSource, NullSink, OutputSink, SnapshotId,
     SnapshotLabel, VmConfig,
 };
-pub use vm::{ExecuteOptions, HmVm};
+pub use vm::{ExecuteOptions, HmVm, VmHandover, VmSlot};

@@ -30,15 +30,19 @@ mod flight;
 mod guard;
 mod phases;
 mod produce;
+mod slot;
+
+pub use slot::VmSlot;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use hm_vm_core::{
-    Action, CachingPolicy, Cancellation, EventSink, ExecutionResult, KeyComponents, OutputSink,
-    SnapshotId, VmBackend, VmConfig,
+    Action, CachingPolicy, Cancellation, EventSink, ExecutionResult, InjectSource, KeyComponents,
+    Mount, OutputSink, PrivateNetwork, Secret, SnapshotId, VmBackend, VmConfig,
 };
 
 use crate::registry::ImageRegistry;
@@ -83,6 +87,47 @@ pub struct ExecuteOptions {
     pub events: Option<Arc<dyn EventSink>>,
     /// What the key was derived from, to be kept beside it.
     pub components: Option<KeyComponents>,
+    /// Limits and network of this execution's VM, in place of the engine's.
+    pub config: Option<VmConfig>,
+    /// Further injects, after the action's own: what, and the absolute guest directory.
+    pub injects: Vec<(InjectSource, String)>,
+    /// Who runs the command: see [`ExecRequest::user`](hm_vm_core::ExecRequest::user).
+    pub user: Option<String>,
+    /// What the command sees in its file tree beside the VM's files.
+    pub mounts: Vec<Mount>,
+    /// A network shared with other VMs, for the command to join.
+    pub network: Option<Arc<dyn PrivateNetwork>>,
+    /// Environment over the action's that is in no log: values are masked in the output, like
+    /// [`masked`](Self::masked).
+    pub secret_env: Vec<(String, Secret)>,
+    /// What is replaced by `***` in the output, before anybody sees it. For one of several lines, each line
+    /// is.
+    pub masked: Vec<Secret>,
+    /// Do not look the key up, but run and enter the result. Waits for its turn nevertheless.
+    pub refresh: bool,
+    /// A result older than this counts as a miss.
+    pub max_age: Option<Duration>,
+    /// A result that was made from another snapshot than the action's source counts as a miss. One whose
+    /// parent is not known counts.
+    pub same_parent: bool,
+    /// Take no snapshot when the action is not cached: nobody forks from it.
+    pub no_snapshot: bool,
+    /// Write the output to this file as well, with times, in the form that
+    /// [`LogReader`](crate::output::LogReader) reads; it may be read while it is being written. On a hit it
+    /// becomes the stored output. Must not exist. Not made when there is no output.
+    pub log: Option<PathBuf>,
+    /// A VM at rest from an earlier execution, and where to leave this one's.
+    pub vm: VmHandover,
+}
+
+/// How one execution hands its VM to the next one, which saves the end of one VM and the start of another.
+#[derive(Clone, Debug, Default)]
+pub struct VmHandover {
+    /// Go on in the VM that is here, if its state is the action's source, and it has the same limits and network.
+    /// Else that VM is ended, and one is made as usual.
+    pub take: Option<VmSlot>,
+    /// Leave the VM here at the end of an execution that took a snapshot.
+    pub leave: Option<VmSlot>,
 }
 
 impl Default for ExecuteOptions {
@@ -93,6 +138,19 @@ impl Default for ExecuteOptions {
             keep_failed: false,
             events: None,
             components: None,
+            config: None,
+            injects: Vec::new(),
+            user: None,
+            mounts: Vec::new(),
+            network: None,
+            secret_env: Vec::new(),
+            masked: Vec::new(),
+            refresh: false,
+            max_age: None,
+            same_parent: false,
+            no_snapshot: false,
+            log: None,
+            vm: VmHandover::default(),
         }
     }
 }
@@ -105,7 +163,7 @@ impl fmt::Debug for ExecuteOptions {
             .field("keep_failed", &self.keep_failed)
             .field("events", &self.events.is_some())
             .field("components", &self.components)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

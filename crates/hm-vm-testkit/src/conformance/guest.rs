@@ -128,11 +128,10 @@ impl Guest {
         sink: &dyn OutputSink,
     ) -> Result<ExecOutcome> {
         let request = ExecRequest {
-            cmd,
             env: &[],
             working_dir: "/",
-            stop,
             grace,
+            ..ExecRequest::new(cmd, stop)
         };
         let result = self.vm.exec_with(&request, sink).await;
         self.record.note(format!("exec_with {cmd:?} => {result:?}"));

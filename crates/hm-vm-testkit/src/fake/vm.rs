@@ -231,12 +231,12 @@ impl Vm for FakeVm {
         working_dir: &str,
         sink: &dyn OutputSink,
     ) -> Result<i32> {
+        let stop = Cancellation::new();
         let request = ExecRequest {
-            cmd,
             env,
             working_dir,
-            stop: &Cancellation::new(),
             grace: Duration::ZERO,
+            ..ExecRequest::new(cmd, &stop)
         };
         Ok(self.exec_with(&request, sink).await?.exit_code)
     }

@@ -152,11 +152,10 @@ async fn stops_at_once_or_after_the_grace_period() {
     ] {
         let stop = Cancellation::new();
         let request = ExecRequest {
-            cmd,
             env: &[],
             working_dir: "/",
-            stop: &stop,
             grace: Duration::from_secs(7),
+            ..ExecRequest::new(cmd, &stop)
         };
         let started = tokio::time::Instant::now();
         let canceller = async {

@@ -153,11 +153,10 @@ impl Execution<'_> {
     async fn exec_to(&mut self, vm: &mut LiveVm, sink: &dyn OutputSink) -> Result<ExecOutcome> {
         let stop = Cancellation::new();
         let request = ExecRequest {
-            cmd: &self.action.cmd,
             env: &self.action.env,
             working_dir: &self.action.working_dir,
-            stop: &stop,
             grace: self.options.grace,
+            ..ExecRequest::new(&self.action.cmd, &stop)
         };
         let exec = vm.get()?.exec_with(&request, sink);
         let watch = stop_in_time(

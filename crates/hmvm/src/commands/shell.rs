@@ -88,11 +88,10 @@ impl Shell {
         let mut vm = start(&engine, &source).await?;
         let working_dir = self.content.working_dir();
         let request = ExecRequest {
-            cmd: &cmd,
             env: &env,
             working_dir: &working_dir,
-            stop: &stop,
             grace: GRACE,
+            ..ExecRequest::new(&cmd, &stop)
         };
         let outcome = self
             .use_vm(app, vm.as_mut(), &request, inject.as_deref())

@@ -132,12 +132,12 @@ pub(crate) async fn undeclared_terminal_is_refused(ctx: &Context<'_>) -> Result<
         output: Box::pin(tokio::io::sink()),
         size,
     };
+    let stop = Cancellation::new();
     let request = ExecRequest {
-        cmd: "true",
         env: &[],
         working_dir: "/",
-        stop: &Cancellation::new(),
         grace: std::time::Duration::ZERO,
+        ..ExecRequest::new("true", &stop)
     };
     let result = guest.vm.terminal(&request, terminal).await;
     expect_error(result, "B6: an undeclared terminal", |error| {

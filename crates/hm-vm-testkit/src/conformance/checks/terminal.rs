@@ -73,11 +73,10 @@ impl User {
 
 fn request<'a>(cmd: &'a str, stop: &'a Cancellation) -> ExecRequest<'a> {
     ExecRequest {
-        cmd,
         env: &[],
         working_dir: "/",
-        stop,
         grace: Duration::from_millis(100),
+        ..ExecRequest::new(cmd, stop)
     }
 }
 

@@ -142,6 +142,7 @@ impl Exec {
             keep_failed: self.keep_failed,
             events: Some(events),
             components,
+            ..ExecuteOptions::default()
         };
         let sink: &dyn OutputSink = if self.json { json.as_ref() } else { &raw };
         let result = engine.execute_with(action, policy, sink, options).await;

@@ -1,0 +1,28 @@
+//! Pipelines: steps that fork from each other's snapshots, and are skipped when nothing that they
+//! depend on has changed.
+//!
+//! ```text
+//! file ──parse──▶ Pipeline ──plan──▶ Plan ──schedule──▶ one call of StepRunner a step ──▶ record
+//! ```
+//!
+//! This crate knows steps, not VMs: what it needs of the world it asks for through two ports,
+//! [`PlanInputs`] and [`StepRunner`].
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`pipeline`] | [`Pipeline`] and [`Step`], checked and complete |
+//! | [`plan`] | [`Plan`]: every step's key, and whether it would run |
+//! | [`event`] | what happens during a run |
+//! | [`runner`] | [`StepRunner`]: what carries a step out |
+#![forbid(unsafe_code)]
+
+pub mod condition;
+pub mod event;
+pub mod pipeline;
+pub mod plan;
+pub mod runner;
+
+pub use event::{RunEvent, RunEventSink, SkipReason, StepOutcome, StepResult, Verdict};
+pub use pipeline::{Pipeline, Step, StepId};
+pub use plan::{CachedEntry, Decision, Plan, PlanInputs, PlannedStep, RunReason};
+pub use runner::{StepEnd, StepReport, StepRunner, StepTry};
