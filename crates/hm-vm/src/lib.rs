@@ -67,4 +67,4 @@ pub use types::{
     Action, CachingPolicy, ExecutionResult, ImageSource, NullSink, OutputSink, SnapshotId,
     SnapshotLabel, VmConfig,
 };
-pub use vm::{ExecuteOptions, HmVm, VmHandover, VmSlot};
+pub use vm::{ExecuteOptions, HmVm, Preparation, Prepared, VmHandover, VmSlot};

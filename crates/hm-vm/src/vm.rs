@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use hm_vm_core::{
     Action, CachingPolicy, Cancellation, EventSink, ExecutionResult, InjectSource, KeyComponents,
     Mount, OutputSink, PrivateNetwork, Secret, SnapshotId, VmBackend, VmConfig,
@@ -103,6 +104,8 @@ pub struct ExecuteOptions {
     /// What is replaced by `***` in the output, before anybody sees it. For one of several lines, each line
     /// is.
     pub masked: Vec<Secret>,
+    /// What is to be done when the action really runs: see [`Preparation`].
+    pub preparation: Option<Arc<dyn Preparation>>,
     /// Do not look the key up, but run and enter the result. Waits for its turn nevertheless.
     pub refresh: bool,
     /// A result older than this counts as a miss.
@@ -118,6 +121,35 @@ pub struct ExecuteOptions {
     pub log: Option<PathBuf>,
     /// A VM at rest from an earlier execution, and where to leave this one's.
     pub vm: VmHandover,
+}
+
+/// Work around a command that a hit spares: waiting for a lock, reading secrets, starting services.
+#[async_trait]
+pub trait Preparation: Send + Sync {
+    /// Called once the VM is there and everything is injected, right before the command. A failure is that of
+    /// the execution. Dropped when the execution is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// Whatever prevents the command from running.
+    async fn prepare(&self) -> Result<Prepared>;
+
+    /// Called after the command has ended, however it ended, and before a snapshot is taken; also
+    /// after a `prepare` that failed or was dropped. Not called when the execution itself is dropped.
+    async fn finish(&self);
+}
+
+/// What a [`Preparation`] adds to an execution, each to the field of its name in [`ExecuteOptions`].
+#[derive(Clone, Debug, Default)]
+pub struct Prepared {
+    /// Added to [`ExecuteOptions::mounts`].
+    pub mounts: Vec<Mount>,
+    /// In place of [`ExecuteOptions::network`].
+    pub network: Option<Arc<dyn PrivateNetwork>>,
+    /// Added to [`ExecuteOptions::secret_env`].
+    pub secret_env: Vec<(String, Secret)>,
+    /// Added to [`ExecuteOptions::masked`].
+    pub masked: Vec<Secret>,
 }
 
 /// How one execution hands its VM to the next one, which saves the end of one VM and the start of another.
@@ -145,6 +177,7 @@ impl Default for ExecuteOptions {
             network: None,
             secret_env: Vec::new(),
             masked: Vec::new(),
+            preparation: None,
             refresh: false,
             max_age: None,
             same_parent: false,
