@@ -66,6 +66,7 @@ impl Execution<'_> {
             kept: outcome.kept.and_then(Unclaimed::claim),
             usage: Some(outcome.exec.usage),
             phases: self.phases.take_times(),
+            saved: None,
         })
     }
 
