@@ -21,6 +21,8 @@ pub mod event;
 pub mod pipeline;
 pub mod plan;
 pub mod runner;
+#[cfg(test)]
+mod testing;
 
 pub use event::{RunEvent, RunEventSink, SkipReason, StepOutcome, StepResult, Verdict};
 pub use pipeline::{Pipeline, Step, StepId};
