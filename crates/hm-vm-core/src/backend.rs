@@ -332,9 +332,11 @@ pub trait Vm: Send {
     /// A failure to free something; all else is freed nevertheless.
     async fn destroy(&mut self) -> Result<()>;
 
-    /// Like [`inject`](Self::inject), for a part of a directory. Two injects to one place are not added up:
-    /// the second one replaces what the first one brought. Written out for the same reason as
-    /// [`exec_with`](Self::exec_with).
+    /// Like [`inject`](Self::inject), for a part of a directory. Returns the digest of what it brought, in the
+    /// terms of [`VmBackend::inject_digest_of`], where the backend can tell: files may have changed since
+    /// that was asked. Two injects to one place are not added up: the second one replaces what the
+    /// first one brought. Written out for the same reason as [`exec_with`](Self::exec_with); an
+    /// implementation writes `async fn`.
     ///
     /// # Errors
     ///
@@ -344,17 +346,18 @@ pub trait Vm: Send {
         &'life0 self,
         source: &'life1 InjectSource,
         guest_path: &'life2 str,
-    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
+    ) -> Pin<Box<dyn Future<Output = Result<Option<String>>> + Send + 'async_trait>>
     where
         'life0: 'async_trait,
         'life1: 'async_trait,
         'life2: 'async_trait,
         Self: 'async_trait,
     {
-        match setup::plain_directory(source) {
-            Ok(directory) => self.inject(directory, guest_path),
-            Err(error) => Box::pin(async { Err(error) }),
-        }
+        let inject = setup::plain_directory(source).map(|dir| self.inject(dir, guest_path));
+        Box::pin(async {
+            inject?.await?;
+            Ok(None)
+        })
     }
 
     /// Like [`exec`](Self::exec), but can be stopped, and says what the command used. The default

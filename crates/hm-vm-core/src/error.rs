@@ -82,6 +82,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The files of an inject are not those any more that a key was derived from.
+    #[error("the files of {directory} have changed since their digest was taken")]
+    InputChanged {
+        /// The host directory.
+        directory: String,
+        /// The digest of what was found now.
+        digest: String,
+    },
     /// The disk, or the quota of the user, is full.
     #[error("no space left while {doing}")]
     NoSpace {

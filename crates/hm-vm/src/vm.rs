@@ -92,6 +92,10 @@ pub struct ExecuteOptions {
     pub config: Option<VmConfig>,
     /// Further injects, after the action's own: what, and the absolute guest directory.
     pub injects: Vec<(InjectSource, String)>,
+    /// The digest that each of [`injects`](Self::injects) must bring, by its place in that list. One that
+    /// brings another fails with [`Error::InputChanged`](hm_vm_core::Error::InputChanged) before the command
+    /// runs: what the key says of the files would not hold.
+    pub inject_digests: Vec<Option<String>>,
     /// Who runs the command: see [`ExecRequest::user`](hm_vm_core::ExecRequest::user).
     pub user: Option<String>,
     /// What the command sees in its file tree beside the VM's files.
@@ -172,6 +176,7 @@ impl Default for ExecuteOptions {
             components: None,
             config: None,
             injects: Vec::new(),
+            inject_digests: Vec::new(),
             user: None,
             mounts: Vec::new(),
             network: None,
