@@ -7,6 +7,7 @@
 //! vms/<n>/            a VM: upper/ and work/
 //! tmp/<session>.…     half-made things
 //! trash/<session>.…   things on the way out
+//! caches/<hash>/      a directory that outlives VMs, made when first asked for
 //! stat-cache/         what scans of host directories saw; can be removed at any time
 //! reserve             nothing, to be given up when the disk is full
 //! sessions/<n>.lock   locked by the process of the session; the lock dies with it
@@ -94,6 +95,11 @@ impl Layout {
 
     pub(crate) fn vm(&self, vm: i64) -> PathBuf {
         self.root.join(format!("vms/{vm}"))
+    }
+
+    /// Directories that outlive VMs. Missing until the first is asked for.
+    pub(crate) fn caches(&self) -> PathBuf {
+        self.root.join("caches")
     }
 
     pub(crate) fn trash(&self) -> PathBuf {

@@ -27,6 +27,7 @@
 
 mod background;
 mod beneath;
+mod caches;
 mod content;
 mod db;
 mod error;
@@ -42,6 +43,7 @@ mod view;
 mod vm;
 
 pub use beneath::FileFailure;
+pub use caches::{CacheInfo, CacheLock};
 pub use error::StoreError;
 pub use store::{CollectReport, ImageInfo, Leftover, SnapshotInfo, Store, StoreStats};
 pub use view::{

@@ -63,6 +63,13 @@ fn check(store: &Store) {
     assert_eq!(store.stats().unwrap().vms, 0);
     assert_eq!(crate::common::entries(store, "vms"), 0);
     assert_eq!(crate::common::entries(store, "sessions"), 1);
+    for cache in store.caches().unwrap() {
+        assert!(
+            cache.name.starts_with("cache ") && !cache.in_use,
+            "{cache:?}"
+        );
+        assert!(store.try_lock_cache(&cache.name).unwrap().is_some());
+    }
     for info in store.snapshots().unwrap() {
         let view = store.view(&info.id).unwrap();
         let label = info.label.unwrap();

@@ -7,6 +7,7 @@
 )]
 
 mod basics;
+mod caches;
 mod common;
 mod crash;
 mod durability;

@@ -56,6 +56,7 @@ fn one_round(store: &Store, round: u32, host: &Path) {
             store.remove_snapshot(&kept.remove(0)).unwrap();
         }
     }
+    use_caches(store, round);
     let fork = store.new_vm(Base::Snapshot(&kept[0])).unwrap();
     write(store, &fork, "forked", "yes");
     if round.is_multiple_of(3) {
@@ -69,4 +70,14 @@ fn one_round(store: &Store, round: u32, host: &Path) {
     for old in store.snapshots().unwrap().iter().rev().skip(40) {
         store.remove_snapshot(&old.id).unwrap();
     }
+}
+
+/// Caches come and go, and are held. Other workers may have one just now.
+fn use_caches(store: &Store, round: u32) {
+    let name = format!("cache {}", round % 3);
+    if let Some(lock) = store.try_lock_cache(&name).unwrap() {
+        let file = store.root().join(lock.directory()).join("kept");
+        std::fs::write(file, &name).unwrap();
+    }
+    let _ = store.remove_cache(&format!("cache {}", (round + 1) % 3));
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::background::Job;
+use crate::caches::note_damaged;
 use crate::db::stack;
 use crate::error::StoreError;
 use crate::session::{is_alive, others};
@@ -35,6 +36,10 @@ pub struct StoreStats {
     pub unused_bytes: u64,
     /// Number of layers that are not measured yet.
     pub unmeasured_layers: u64,
+    /// Number of cache directories.
+    pub caches: u64,
+    /// Bytes on disk of the cache directories. Not part of `bytes`.
+    pub cache_bytes: u64,
 }
 
 /// What a collection freed.
@@ -56,12 +61,14 @@ pub struct Leftover {
 }
 
 impl Store {
-    /// Counts what the store holds.
+    /// Counts what the store holds. Cache directories are measured for it, which takes a look at every
+    /// file of theirs.
     ///
     /// # Errors
     ///
-    /// A failure of the database.
+    /// A failure of the database, or to read a cache directory.
     pub fn stats(&self) -> Result<StoreStats, StoreError> {
+        let (caches, cache_bytes) = self.measure_caches()?;
         self.core().db.read_state("counting", |connection| {
             let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
             let unused = "state = 1 AND NOT EXISTS
@@ -83,6 +90,8 @@ impl Store {
                 unmeasured_layers: count(
                     "SELECT count(*) FROM layers WHERE state = 1 AND bytes IS NULL",
                 )?,
+                caches,
+                cache_bytes,
             })
         })
     }
@@ -170,6 +179,7 @@ impl Store {
             }
         }
         self.note_missing_layers(&mut found)?;
+        note_damaged(core, &mut found)?;
         Ok(found)
     }
 

@@ -7,7 +7,7 @@ mod images;
 mod liveness;
 mod making;
 mod open;
-mod recovery;
+pub(crate) mod recovery;
 mod reserve;
 mod snapshots;
 

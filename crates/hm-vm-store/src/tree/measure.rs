@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::tree::directory::{file_type, join, list, open_directory, stat};
 
@@ -18,7 +19,7 @@ pub(crate) struct Size {
     pub(crate) linked_bytes: u64,
 }
 
-/// Measures the tree at `root`.
+/// Measures the tree at `root`. What vanishes meanwhile, as in a cache that is used, does not count.
 pub(crate) fn measure(root: &Path) -> io::Result<Size> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let root = rustix::fs::open(root, flags, Mode::empty())?;
@@ -31,9 +32,15 @@ pub(crate) fn measure(root: &Path) -> io::Result<Size> {
     let mut linked: HashMap<u64, (u64, u64)> = HashMap::new();
     let mut todo = vec![Vec::new()];
     while let Some(path) = todo.pop() {
-        let directory = open_directory(root.as_fd(), &path)?;
+        let directory = match open_directory(root.as_fd(), &path) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            other => other?,
+        };
         for (name, _) in list(directory.as_fd())? {
-            let found = stat(directory.as_fd(), &name)?;
+            let found = match stat(directory.as_fd(), &name) {
+                Err(Errno::NOENT) => continue,
+                other => other?,
+            };
             let bytes = allocated(found.st_blocks);
             if file_type(&found) == FileType::Directory {
                 todo.push(join(&path, name.to_bytes()));
