@@ -14,6 +14,7 @@
 //! | [`plan`] | [`Plan`]: every step's key, and whether it would run |
 //! | [`event`] | what happens during a run |
 //! | [`runner`] | [`StepRunner`]: what carries a step out |
+//! | [`schedule`] | [`run`](schedule::run): carries a plan out |
 #![forbid(unsafe_code)]
 
 pub mod condition;
@@ -21,6 +22,7 @@ pub mod event;
 pub mod pipeline;
 pub mod plan;
 pub mod runner;
+pub mod schedule;
 #[cfg(test)]
 mod testing;
 
@@ -28,3 +30,4 @@ pub use event::{RunEvent, RunEventSink, SkipReason, StepOutcome, StepResult, Ver
 pub use pipeline::{Pipeline, Step, StepId};
 pub use plan::{CachedEntry, Decision, Plan, PlanInputs, PlannedStep, RunReason};
 pub use runner::{StepEnd, StepReport, StepRunner, StepTry};
+pub use schedule::{RunOutcome, ScheduleOptions};
