@@ -108,6 +108,12 @@ impl StoreError {
                     reason: reason.clone(),
                 })
             }
+            Self::Inject(InjectError::BadPattern { pattern, reason }) => {
+                Some(Error::InvalidInput {
+                    what: format!("pattern {pattern:?}"),
+                    reason: reason.clone(),
+                })
+            }
             Self::Import(error @ ImportError::LimitExceeded { .. }) => Some(Error::InvalidInput {
                 what: "the image's source".into(),
                 reason: error.to_string(),

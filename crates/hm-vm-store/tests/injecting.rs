@@ -131,3 +131,82 @@ fn wrong_paths_change_nothing() {
         Err(StoreError::VmRemoved { .. })
     ));
 }
+
+#[test]
+fn a_part_of_a_directory_replaces_what_was_injected_before() {
+    use hm_vm_core::InjectSource;
+    let fixture = Fixture::new();
+    let tree = fixture.directory.path().join("tree");
+    fs::create_dir_all(tree.join("src")).unwrap();
+    for path in ["src/a.c", "src/b.c", "notes.md"] {
+        fs::write(tree.join(path), path).unwrap();
+    }
+    let store = &fixture.store;
+    let plain = InjectSource::directory(&tree);
+    let part = InjectSource {
+        include: vec!["/src".into()],
+        exclude: vec!["b.c".into()],
+        ..plain.clone()
+    };
+    assert_eq!(
+        store.inject_digest(&tree).unwrap(),
+        store.inject_digest_of(&plain).unwrap()
+    );
+    let vm = fixture.vm();
+    vm.inject_from(&plain, "/work").unwrap();
+    write(store, &vm, "work/made", "by the guest");
+    let report = vm.inject_from(&part, "/work").unwrap();
+    assert_eq!(report.digest, store.inject_digest_of(&part).unwrap());
+    assert_eq!((report.files_copied, report.files_linked), (0, 1));
+    let names = |snapshot| {
+        let view = store.view(&snapshot).unwrap();
+        let names = crate::common::contents(&view).into_keys();
+        names
+            .filter(|path| path.starts_with("/work"))
+            .collect::<Vec<_>>()
+    };
+    let snapshot = vm.commit(None).unwrap();
+    let expected = ["/work", "/work/made", "/work/src", "/work/src/a.c"];
+    assert_eq!(
+        names(snapshot.clone()),
+        expected.map(std::path::PathBuf::from)
+    );
+    // In a fork, and back to the whole: the layer of the first inject serves again.
+    let vm = store.new_vm(Base::Snapshot(&snapshot)).unwrap();
+    vm.inject(&tree, "/work").unwrap();
+    assert_eq!(names(vm.commit(None).unwrap()).len(), 6);
+    let vm = fixture.vm();
+    vm.inject_from(&part, "/work").unwrap();
+    let other = fixture.vm();
+    assert!(other.inject_from(&part, "/work").unwrap().reused);
+    let entries = store.inject_entries(&part).unwrap();
+    let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(paths, ["src/a.c"]);
+}
+
+#[test]
+fn entries_tell_content_and_mode() {
+    use hm_vm_core::InjectSource;
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::new();
+    let tree = fixture.directory.path().join("tree");
+    fs::create_dir_all(tree.join("d")).unwrap();
+    fs::write(tree.join("d/file"), "1").unwrap();
+    std::os::unix::fs::symlink("x", tree.join("link")).unwrap();
+    let look = || {
+        let source = InjectSource::directory(&tree);
+        fixture.store.inject_entries(&source).unwrap()
+    };
+    let first = look();
+    assert_eq!(first.len(), 2);
+    assert_eq!(first, look());
+    fs::write(tree.join("d/file"), "2").unwrap();
+    let second = look();
+    assert_ne!(first[0].digest, second[0].digest);
+    assert_eq!(first[1], second[1]);
+    fs::set_permissions(tree.join("d/file"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_ne!(look()[0].digest, second[0].digest);
+    fs::remove_file(tree.join("link")).unwrap();
+    std::os::unix::fs::symlink("y", tree.join("link")).unwrap();
+    assert_ne!(look()[1].digest, second[1].digest);
+}

@@ -17,6 +17,14 @@ pub enum InjectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A pattern that makes no sense.
+    #[error("pattern {pattern:?}: {reason}")]
+    BadPattern {
+        /// The pattern as given.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file of the host directory changed between the scan and the copy, or during one of them.
     /// A new scan and inject may succeed.
     #[error("{} changed while it was read", .path.display())]

@@ -17,6 +17,8 @@
 //! * `.git`, unless `.hmvmignore` says `!.git`;
 //! * fifos, sockets and devices, each with a notice.
 //!
+//! [`scan_source`] brings less, or other things, as its patterns say.
+//!
 //! # Threads
 //!
 //! Both functions start threads. They must not be called inside `UserNamespace::run`, and need
@@ -24,11 +26,13 @@
 
 mod copying;
 mod error;
+mod filter;
 mod guest;
 mod hashing;
 mod layer;
 mod manifest;
 mod place;
+mod queue;
 mod removal;
 mod rules;
 mod scan;
@@ -39,6 +43,6 @@ mod walk;
 pub use error::InjectError;
 pub use guest::{DirectoryAttributes, EmptyGuest, GuestEntry, GuestView};
 pub use layer::{LayerReport, LayerRequest, LinkSource, layer_identity, set_owners, write_layer};
-pub use scan::scan;
+pub use scan::{scan, scan_source};
 pub use stat_cache::StatCache;
 pub use tree::{Entry, EntryKind, Tree};

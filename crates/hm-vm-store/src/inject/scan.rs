@@ -4,6 +4,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::SystemTime;
 
+use hm_vm_core::InjectSource;
+
+use super::filter::{Filter, drop_useless_leads};
 use super::hashing::{Hashed, hash_files};
 use super::stat_cache::{CacheWriter, CachedFile, CachedFiles};
 use super::tree::{Entry, EntryKind, TreeBuilder};
@@ -28,19 +31,42 @@ pub(super) fn thread_count() -> usize {
 /// [`InjectError::ChangedWhileReading`] when a file changes during the scan again and again, or a
 /// failure to read. An entry that vanishes during the scan is left out.
 pub fn scan(host_dir: &Path, cache: &StatCache) -> Result<Tree, InjectError> {
+    scan_source(&InjectSource::directory(host_dir), cache)
+}
+
+/// As [`scan`], for the part of a directory that a source names.
+///
+/// # Errors
+///
+/// As [`scan`]; [`InjectError::BadPattern`] for a pattern that makes no sense.
+pub fn scan_source(source: &InjectSource, cache: &StatCache) -> Result<Tree, InjectError> {
+    let filter = Filter::new(source)?;
     let scan_start = SystemTime::now();
-    let (root, host_dir) = open_host_directory(host_dir)?;
+    let (root, host_dir) = open_host_directory(&source.directory)?;
+    let cache = cache.of(&host_dir, filter.key());
     let threads = thread_count();
     let (walk, cached) = std::thread::scope(|scope| {
-        let cached = scope.spawn(|| cache.load(&host_dir));
-        let walk = walk(&root, &host_dir, threads);
+        let cached = scope.spawn(|| cache.load());
+        let walk = walk(&root, &host_dir, &filter, threads);
         (walk, cached.join().unwrap_or_default())
     });
     let walk = walk?;
     let mut order: Vec<usize> = (0..walk.found.len()).collect();
     order.sort_unstable_by(|&a, &b| walk.path(&walk.found[a]).cmp(walk.path(&walk.found[b])));
+    drop_useless_leads(&walk, &mut order);
 
-    let known = look_up(&walk, &order, &cached);
+    let mut known = vec![None; order.len()];
+    let mut missing = look_up(&walk, &order, &cached, &mut known);
+    let used = known.iter().flatten().count() as u64;
+    let was_missing = missing;
+    if missing > 0 {
+        for sibling in cache.siblings() {
+            missing = look_up(&walk, &order, &sibling, &mut known);
+            if missing == 0 {
+                break;
+            }
+        }
+    }
     let unknown: Vec<usize> = order
         .iter()
         .zip(&known)
@@ -51,12 +77,11 @@ pub fn scan(host_dir: &Path, cache: &StatCache) -> Result<Tree, InjectError> {
         .collect();
     let hashed = hash_files(&root, &host_dir, &walk, &unknown, threads)?;
 
-    let used = known.iter().flatten().count() as u64;
-    let mut writer = (!unknown.is_empty() || used != cached.len())
+    let mut writer = (was_missing > 0 || used != cached.len())
         .then(|| CacheWriter::new(&host_dir, scan_start, order.len()));
     let tree = build(walk, &order, &known, &hashed, writer.as_mut());
     if let Some(writer) = writer {
-        cache.store(&host_dir, writer);
+        cache.store(writer);
     }
     Ok(tree)
 }
@@ -74,24 +99,30 @@ fn open_host_directory(path: &Path) -> Result<(OwnedFd, std::path::PathBuf), Inj
     Ok((root, real))
 }
 
-/// The remembered hashes of unchanged files, in `order`.
-fn look_up(walk: &Walk, order: &[usize], cached: &CachedFiles) -> Vec<Option<[u8; 32]>> {
+/// Adds the remembered hashes of unchanged files, in `order`. Returns how many files there are that
+/// are not known.
+fn look_up(
+    walk: &Walk,
+    order: &[usize],
+    cached: &CachedFiles,
+    known: &mut [Option<[u8; 32]>],
+) -> usize {
     let mut files = cached.iter().peekable();
-    order
-        .iter()
-        .map(|&index| {
-            let found = &walk.found[index];
-            if !matches!(found.kind, FoundKind::File) {
-                return None;
-            }
-            let path = walk.path(found);
-            while files.next_if(|file| file.path < path).is_some() {}
-            files
-                .next_if(|file| file.path == path)
-                .filter(|file| file.stamp == found.stamp)
-                .map(|file| file.hash)
-        })
-        .collect()
+    let mut unknown = 0;
+    for (&index, known) in order.iter().zip(known) {
+        let found = &walk.found[index];
+        if known.is_some() || !matches!(found.kind, FoundKind::File) {
+            continue;
+        }
+        let path = walk.path(found);
+        while files.next_if(|file| file.path < path).is_some() {}
+        *known = files
+            .next_if(|file| file.path == path)
+            .filter(|file| file.stamp == found.stamp)
+            .map(|file| file.hash);
+        unknown += usize::from(known.is_none());
+    }
+    unknown
 }
 
 /// Puts the tree together, and enters all files into the new cache.
@@ -109,7 +140,7 @@ fn build(
         let path = walk.path(found);
         let mut stamp = found.stamp;
         let kind = match found.kind {
-            FoundKind::Directory => EntryKind::Directory,
+            FoundKind::Directory { .. } => EntryKind::Directory,
             FoundKind::Symlink { target_length } => EntryKind::Symlink {
                 target: walk.target(found, target_length),
             },

@@ -24,7 +24,9 @@ use rustix::io::Errno;
 use super::walk::Stamp;
 use crate::beneath::open_root;
 
-/// Where the stat caches of scanned directories are kept: one file for each host directory.
+/// Where the stat caches of scanned directories are kept: one file for each host directory, and for
+/// each set of patterns that it is scanned with. What one of them does not know is looked for in
+/// its siblings, so that no file is read once for each set.
 ///
 /// A cache is only an accelerator. One that is damaged, foreign or gone is made anew, and a
 /// failure to write it is not an error.
@@ -46,28 +48,91 @@ impl StatCache {
         Self { directory: None }
     }
 
-    /// What is remembered of `host_dir`, a canonical path.
-    pub(super) fn load(&self, host_dir: &Path) -> CachedFiles {
-        let bytes = self
-            .directory
-            .as_ref()
-            .and_then(|directory| std::fs::read(directory.join(file_name(host_dir))).ok());
-        bytes
-            .and_then(|bytes| CachedFiles::parse(bytes, host_dir))
-            .unwrap_or_default()
-    }
-
-    /// Remembers `files` of `host_dir`. Does nothing when another process is doing the same.
-    pub(super) fn store(&self, host_dir: &Path, files: CacheWriter) {
-        let Some(directory) = &self.directory else {
-            return;
-        };
-        let name = file_name(host_dir);
-        if let Err(errno) = write_atomically(directory, &name, &files.finish()) {
-            tracing::debug!(?directory, %errno, "the stat cache was not written");
+    /// The cache of `host_dir`, a canonical path, scanned with the patterns that `key` stands for.
+    pub(super) fn of<'a>(&'a self, host_dir: &'a Path, key: Option<&str>) -> SourceCache<'a> {
+        let family = family_of(host_dir);
+        SourceCache {
+            directory: self.directory.as_deref(),
+            host_dir,
+            name: match key {
+                Some(key) => format!("{family}-{key}.stat"),
+                None => format!("{family}.stat"),
+            },
+            family,
         }
     }
 }
+
+/// The cache of one host directory, scanned with certain patterns.
+#[derive(Debug)]
+pub(super) struct SourceCache<'a> {
+    directory: Option<&'a Path>,
+    host_dir: &'a Path,
+    name: String,
+    /// What the names of all caches of the host directory begin with.
+    family: String,
+}
+
+impl SourceCache<'_> {
+    /// What is remembered.
+    pub(super) fn load(&self) -> CachedFiles {
+        self.directory
+            .map(|directory| self.read(&directory.join(&self.name)))
+            .unwrap_or_default()
+    }
+
+    fn read(&self, path: &Path) -> CachedFiles {
+        std::fs::read(path)
+            .ok()
+            .and_then(|bytes| CachedFiles::parse(bytes, self.host_dir))
+            .unwrap_or_default()
+    }
+
+    /// What is remembered of the same directory with other patterns, the newest first.
+    pub(super) fn siblings(&self) -> impl Iterator<Item = CachedFiles> {
+        self.family(|name| name != self.name)
+            .into_iter()
+            .map(|path| self.read(&path))
+    }
+
+    /// Remembers `files`. Does nothing when another process is doing the same.
+    pub(super) fn store(&self, files: CacheWriter) {
+        let Some(directory) = self.directory else {
+            return;
+        };
+        let is_new = !directory.join(&self.name).exists();
+        if let Err(errno) = write_atomically(directory, &self.name, &files.finish()) {
+            tracing::debug!(?directory, %errno, "the stat cache was not written");
+        }
+        if is_new {
+            for old in self.family(|_| true).into_iter().skip(MAX_FAMILY) {
+                let _ = std::fs::remove_file(old);
+            }
+        }
+    }
+
+    /// Caches of the host directory, the newest first.
+    fn family(&self, which: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let entries = self.directory.and_then(|path| std::fs::read_dir(path).ok());
+        for entry in entries.into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if let Some(name) = name.to_str()
+                && name.starts_with(&self.family)
+                && name.ends_with(".stat")
+                && which(name)
+                && let Ok(modified) = entry.metadata().and_then(|found| found.modified())
+            {
+                found.push((modified, entry.path()));
+            }
+        }
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.into_iter().map(|(_, path)| path).collect()
+    }
+}
+
+/// More caches of one host directory than this are not kept.
+const MAX_FAMILY: usize = 16;
 
 const MAGIC: &[u8; 8] = b"HMVMSTAT";
 const VERSION: u32 = 1;
@@ -76,9 +141,8 @@ const HASH_BYTES: usize = 32;
 /// Bytes of an entry before its path.
 const FIXED_BYTES: usize = 4 + 5 * 8 + 4 + HASH_BYTES;
 
-fn file_name(host_dir: &Path) -> String {
-    let hash = blake3::hash(host_dir.as_os_str().as_encoded_bytes()).to_hex();
-    format!("{}.stat", &hash[..32])
+fn family_of(host_dir: &Path) -> String {
+    blake3::hash(host_dir.as_os_str().as_encoded_bytes()).to_hex()[..32].to_owned()
 }
 
 /// Writes under a fixed temporary name, so that a process that dies leaves one file at most, which

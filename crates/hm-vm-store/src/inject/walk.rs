@@ -6,12 +6,14 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::InjectError;
+use super::filter::{Choice, Filter};
+use super::queue::{Job, Queue};
 use super::rules::{GITIGNORE, HMVMIGNORE, Rules, Surroundings, Verdict};
 use crate::beneath::{DIRECTORY, as_path, ctime_ns, mtime_ns, open_beneath, read_names};
 
@@ -28,7 +30,10 @@ pub(super) struct Found {
 /// Kind of an entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum FoundKind {
-    Directory,
+    Directory {
+        /// Whether it is brought only if something in it is.
+        leading: bool,
+    },
     File,
     /// The target is behind the path.
     Symlink {
@@ -91,14 +96,24 @@ impl Walk {
 }
 
 /// Walks the directory that `root` is open on; `host_dir` is its canonical path.
-pub(super) fn walk(root: &OwnedFd, host_dir: &Path, threads: usize) -> Result<Walk, InjectError> {
+pub(super) fn walk(
+    root: &OwnedFd,
+    host_dir: &Path,
+    filter: &Filter,
+    threads: usize,
+) -> Result<Walk, InjectError> {
     let mut notices = Vec::new();
-    let surroundings = Surroundings::of(host_dir, &mut notices)?;
+    let surroundings = if filter.ignore_files {
+        Surroundings::of(host_dir, &mut notices)?
+    } else {
+        Surroundings::default()
+    };
     let queue = Queue::new(Job {
         path: Vec::new(),
         rules: surroundings.rules.clone(),
+        choice: filter.at_top(),
     });
-    let worker = || Worker::new(root.as_fd(), host_dir, &surroundings.prefix).run(&queue);
+    let worker = || Worker::new(root.as_fd(), host_dir, filter, &surroundings.prefix).run(&queue);
     let mut walk = Walk::default();
     let mut others = Vec::new();
     std::thread::scope(|scope| {
@@ -116,81 +131,6 @@ pub(super) fn walk(root: &OwnedFd, host_dir: &Path, threads: usize) -> Result<Wa
     }
 }
 
-/// A directory that is to be read.
-struct Job {
-    path: Vec<u8>,
-    rules: Option<Arc<Rules>>,
-}
-
-/// Directories that are to be read.
-struct Queue {
-    state: Mutex<QueueState>,
-    changed: Condvar,
-}
-
-struct QueueState {
-    jobs: Vec<Job>,
-    /// Number of workers that may still add jobs.
-    busy: usize,
-    failure: Option<InjectError>,
-}
-
-impl Queue {
-    fn new(first: Job) -> Self {
-        Self {
-            state: Mutex::new(QueueState {
-                jobs: vec![first],
-                busy: 0,
-                failure: None,
-            }),
-            changed: Condvar::new(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next directory, or `None` when all are done.
-    fn take(&self) -> Option<Job> {
-        let mut state = self.lock();
-        loop {
-            if state.failure.is_some() {
-                return None;
-            }
-            if let Some(job) = state.jobs.pop() {
-                state.busy += 1;
-                return Some(job);
-            }
-            if state.busy == 0 {
-                return None;
-            }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Ends the work on a directory that [`take`](Self::take) gave.
-    fn done(&self, found: &mut Vec<Job>, result: Result<(), InjectError>) {
-        let mut state = self.lock();
-        state.jobs.append(found);
-        state.busy -= 1;
-        if let Err(failure) = result {
-            state.failure.get_or_insert(failure);
-        }
-        self.changed.notify_all();
-    }
-
-    fn into_failure(self) -> Option<InjectError> {
-        self.state
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .failure
-    }
-}
-
 /// A name in the directory that is being read.
 struct Name {
     start: usize,
@@ -199,10 +139,19 @@ struct Name {
     file_type: FileType,
 }
 
+/// The directory that is being read, and what is said of an entry in it.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    directory: &'a OwnedFd,
+    rules: Option<&'a Arc<Rules>>,
+    choice: Choice,
+}
+
 /// One thread of the walk.
 struct Worker<'a> {
     root: BorrowedFd<'a>,
     host_dir: &'a Path,
+    filter: &'a Filter,
     prefix_length: usize,
     walk: Walk,
     /// Path of the entry at hand, counted from the top of the repository.
@@ -214,10 +163,11 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(root: BorrowedFd<'a>, host_dir: &'a Path, prefix: &[u8]) -> Self {
+    fn new(root: BorrowedFd<'a>, host_dir: &'a Path, filter: &'a Filter, prefix: &[u8]) -> Self {
         Self {
             root,
             host_dir,
+            filter,
             prefix_length: prefix.len(),
             walk: Walk::default(),
             path: prefix.to_vec(),
@@ -254,14 +204,15 @@ impl<'a> Worker<'a> {
         if !job.path.is_empty() {
             let stat = rustix::fs::fstat(&directory)
                 .map_err(|errno| self.failure("looking at", &job.path, errno))?;
-            self.add(FoundKind::Directory, Stamp::of(&stat), &[]);
+            let leading = job.choice == Choice::Leading;
+            self.add(FoundKind::Directory { leading }, Stamp::of(&stat), &[]);
             self.path.push(b'/');
         }
         let has_rules = self
             .read_names(&directory)
             .map_err(|errno| self.failure("reading", &job.path, errno))?;
         let mut rules = job.rules.clone();
-        if has_rules {
+        if has_rules && self.filter.ignore_files {
             let base = self.path.len();
             let own = Rules::read(&directory, rules.as_ref(), base, &mut self.walk.notices)
                 .map_err(|errno| self.failure("reading ignore files in", &job.path, errno))?;
@@ -271,7 +222,12 @@ impl<'a> Worker<'a> {
         let name_bytes = std::mem::take(&mut self.name_bytes);
         let result = names.iter().try_for_each(|name| {
             let with_nul = &name_bytes[name.start..=name.start + name.length];
-            self.visit(&directory, with_nul, name.file_type, rules.as_ref())
+            let place = Place {
+                directory: &directory,
+                rules: rules.as_ref(),
+                choice: job.choice,
+            };
+            self.visit(place, with_nul, name.file_type)
         });
         self.names = names;
         self.name_bytes = name_bytes;
@@ -298,10 +254,9 @@ impl<'a> Worker<'a> {
 
     fn visit(
         &mut self,
-        directory: &OwnedFd,
+        mut place: Place<'_>,
         name: &[u8],
         mut file_type: FileType,
-        rules: Option<&Arc<Rules>>,
     ) -> Result<(), InjectError> {
         let Ok(name) = CStr::from_bytes_with_nul(name) else {
             return Ok(());
@@ -311,19 +266,20 @@ impl<'a> Worker<'a> {
         let mut stamp = None;
         let result = (|| {
             if file_type == FileType::Unknown {
-                let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                let stat = rustix::fs::statat(place.directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 file_type = FileType::from_raw_mode(stat.st_mode);
                 stamp = Some(Stamp::of(&stat));
             }
             let is_directory = file_type == FileType::Directory;
-            let verdict = rules.map_or(Verdict::Unnamed, |rules| {
-                rules.verdict(&self.path, is_directory)
-            });
-            let is_git = name.to_bytes() == b".git";
-            if verdict == Verdict::Ignored || (is_git && verdict != Verdict::AskedFor) {
+            if self.is_left_out(&place, name, is_directory) {
                 return Ok(());
             }
-            self.keep(directory, name, file_type, stamp, rules)
+            let path = &self.path[self.prefix_length..];
+            place.choice = self.filter.choose(path, is_directory, place.choice);
+            if place.choice == Choice::Left {
+                return Ok(());
+            }
+            self.keep(place, name, file_type, stamp)
         })();
         let result = match result {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -336,19 +292,37 @@ impl<'a> Worker<'a> {
         result
     }
 
+    /// Whether ignore files, or its name, leave the entry at hand out.
+    fn is_left_out(&self, place: &Place<'_>, name: &CStr, is_directory: bool) -> bool {
+        let verdict = place.rules.map_or(Verdict::Unnamed, |rules| {
+            rules.verdict(&self.path, is_directory)
+        });
+        match verdict {
+            Verdict::Ignored => true,
+            Verdict::AskedFor => false,
+            Verdict::Unnamed => {
+                name.to_bytes() == b".git"
+                    && !self
+                        .filter
+                        .names_git(&self.path[self.prefix_length..], is_directory)
+            }
+        }
+    }
+
     /// Takes the entry that is not left out.
     fn keep(
         &mut self,
-        directory: &OwnedFd,
+        place: Place<'_>,
         name: &CStr,
         file_type: FileType,
         stamp: Option<Stamp>,
-        rules: Option<&Arc<Rules>>,
     ) -> Result<(), Errno> {
+        let directory = place.directory;
         if file_type == FileType::Directory {
             self.subdirectories.push(Job {
                 path: self.path[self.prefix_length..].to_vec(),
-                rules: rules.cloned(),
+                rules: place.rules.cloned(),
+                choice: place.choice,
             });
             return Ok(());
         }

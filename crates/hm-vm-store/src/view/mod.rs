@@ -17,4 +17,4 @@ pub use copy_out::{CopyOptions, CopyReport};
 pub use diff::{Change, ChangeKind};
 pub use entries::{DirEntry, FileKind, Metadata, WalkEntry};
 pub use reader::View;
-pub(crate) use reader::{guest_error, open_stack, release_lease};
+pub(crate) use reader::{guest_error, layer_paths, open_stack, release_lease};

@@ -238,19 +238,24 @@ pub(crate) fn release_lease(store: &Store, lease: i64, stack: i64) {
 
 /// Opens the layers of a stack that somebody holds.
 pub(crate) fn open_stack(core: &Core, stack: &Stack) -> Result<Merged, StoreError> {
-    let paths: Vec<(i64, PathBuf)> = stack
-        .layers
-        .iter()
-        .rev()
-        .map(|&layer| (layer, core.layout.layer_tree(layer)))
-        .chain(stack.host.then(|| (0, PathBuf::from("/"))))
-        .collect();
+    let paths = layer_paths(core, stack);
     let open = || Merged::open(paths.iter().map(|(id, path)| (*id, path.as_path())));
     match open() {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => core.files.run(open)?,
         other => other,
     }
     .context("opening a layer in", core.layout.layers())
+}
+
+/// The layers of a stack with their numbers, topmost first.
+pub(crate) fn layer_paths(core: &Core, stack: &Stack) -> Vec<(i64, PathBuf)> {
+    stack
+        .layers
+        .iter()
+        .rev()
+        .map(|&layer| (layer, core.layout.layer_tree(layer)))
+        .chain(stack.host.then(|| (0, PathBuf::from("/"))))
+        .collect()
 }
 
 /// What the caller can do something about becomes invalid input.

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use hm_vm_core::InjectSource;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::background::Job;
@@ -17,8 +18,7 @@ use crate::db::stack::{self, LayerKind, Stack};
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::inject::{
-    self, DirectoryAttributes, GuestEntry, GuestView, LayerReport, LayerRequest, LinkSource,
-    StatCache, Tree,
+    self, DirectoryAttributes, GuestEntry, GuestView, LayerReport, LayerRequest, LinkSource, Tree,
 };
 use crate::store::{Core, Store, now_micros};
 use crate::tree::directory::file_type;
@@ -32,23 +32,6 @@ use crate::vm::seal::move_vm;
 /// How many inject layers that nothing uses are kept.
 const KEPT: usize = 16;
 
-impl Store {
-    /// Digest of what an inject of this host directory would bring. Files that did not change
-    /// since the last look are not read.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::InvalidInput`] when it is not a directory, or a failure to read it.
-    pub fn inject_digest(&self, host: &Path) -> Result<String, StoreError> {
-        Ok(self.scan(host)?.digest().to_owned())
-    }
-
-    fn scan(&self, host: &Path) -> Result<Tree, StoreError> {
-        let cache = StatCache::new(self.core().layout.stat_cache());
-        Ok(inject::scan(host, &cache)?)
-    }
-}
-
 impl VmFiles {
     /// Copies the contents of the host directory `host` into the guest directory `guest`, which is
     /// created where it does not exist; symbolic links on the way are followed inside the guest.
@@ -61,6 +44,20 @@ impl VmFiles {
     /// [`StoreError::Inject`] or [`StoreError::InvalidInput`] for a host or guest path that cannot
     /// be used, [`StoreError::VmRemoved`], or a failure of the system. Nothing is injected then.
     pub fn inject(&self, host: &Path, guest: &str) -> Result<InjectReport, StoreError> {
+        self.inject_from(&InjectSource::directory(host), guest)
+    }
+
+    /// As [`inject`](Self::inject), for a part of a directory. It replaces what the last inject
+    /// brought to the same place, with whatever patterns.
+    ///
+    /// # Errors
+    ///
+    /// As [`inject`](Self::inject), and for a pattern that makes no sense.
+    pub fn inject_from(
+        &self,
+        source: &InjectSource,
+        guest: &str,
+    ) -> Result<InjectReport, StoreError> {
         let mut state = self.lock_at_rest()?;
         if !guest.starts_with('/') || guest.contains('\0') {
             return Err(StoreError::invalid(
@@ -69,7 +66,7 @@ impl VmFiles {
             ));
         }
         let core = self.store.core();
-        let tree = self.store.scan(host)?;
+        let tree = self.store.scan(source)?;
         self.seal(&mut state, |_, _, _| Ok(()))?;
         let view = GuestFiles {
             files: &core.files,
@@ -79,7 +76,7 @@ impl VmFiles {
         let place = guest_dir.display().to_string();
         let replaced = replaced(core, state.stack.id, &place)?;
         let mut request = LayerRequest {
-            host_dir: host,
+            host_dir: &source.directory,
             dest: Path::new(""),
             guest_dir: &guest_dir,
             guest: &view,
@@ -97,9 +94,9 @@ impl VmFiles {
             report.reused = true;
             return Ok(report);
         }
-        let source = LinkLease::take(&self.store, &place)?;
-        let source_tree = source.as_ref().map(|lease| lease.path.clone());
-        if let (Some(lease), Some(layer)) = (&source, &source_tree) {
+        let linked = LinkLease::take(&self.store, &place)?;
+        let linked_tree = linked.as_ref().map(|lease| lease.path.clone());
+        if let (Some(lease), Some(layer)) = (&linked, &linked_tree) {
             request.link_from = Some(LinkSource {
                 tree: &lease.tree,
                 layer,

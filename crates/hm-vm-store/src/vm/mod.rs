@@ -15,6 +15,8 @@ mod create;
 mod files;
 mod fill;
 pub(crate) mod inject;
+mod read;
+mod scan;
 mod seal;
 
 pub use create::Base;

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod layer;
+mod patterns;
 mod scan;
 mod support;
