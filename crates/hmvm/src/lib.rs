@@ -20,6 +20,7 @@ mod machine;
 mod names;
 mod output;
 mod raw_terminal;
+mod report;
 mod signals;
 mod usage;
 

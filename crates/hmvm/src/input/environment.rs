@@ -1,5 +1,6 @@
 //! The one door to the environment of the process.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ pub(crate) struct Environment {
     pub(crate) no_color: bool,
     /// `TERM`.
     pub(crate) term: Option<String>,
+    /// The first of `LC_ALL`, `LC_CTYPE` and `LANG` that is set says UTF-8.
+    pub(crate) utf8: bool,
     data_home: Option<PathBuf>,
     home: Option<PathBuf>,
 }
@@ -32,6 +35,10 @@ impl Environment {
             log: text("HMVM_LOG"),
             no_color: variable("NO_COLOR").is_some(),
             term: text("TERM"),
+            utf8: ["LC_ALL", "LC_CTYPE", "LANG"]
+                .into_iter()
+                .find_map(text)
+                .is_some_and(|locale| names_utf8(&locale)),
             data_home: variable("XDG_DATA_HOME").map(PathBuf::from),
             home: variable("HOME").map(PathBuf::from),
         }
@@ -56,6 +63,12 @@ impl Environment {
     }
 }
 
+fn names_utf8(locale: &str) -> bool {
+    let (_, charset) = locale.split_once('.').unwrap_or_default();
+    let charset = charset.split('@').next().unwrap_or_default();
+    charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")
+}
+
 /// A path as it is seen from the root.
 ///
 /// # Errors
@@ -70,6 +83,31 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Problem> {
         }
         Problem::new(format!("{shown}: {error}")).hint("write the path from the root")
     })
+}
+
+/// The whole environment, for the conditions of pipelines. What is not UTF-8 is left out.
+pub(crate) fn all() -> BTreeMap<String, String> {
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// The options that the program was started with, for records. What is not UTF-8 is shown with replacements.
+pub(crate) fn arguments() -> Vec<String> {
+    env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The value of a variable that holds a secret.
+pub(crate) fn secret(name: &str) -> Option<Vec<u8>> {
+    env::var_os(name).map(OsString::into_encoded_bytes)
+}
+
+/// The user's home.
+pub(crate) fn home() -> Option<PathBuf> {
+    variable("HOME").map(PathBuf::from)
 }
 
 fn variable(name: &str) -> Option<OsString> {
@@ -103,6 +141,16 @@ fn taken_over(name: &str) -> Result<String, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_locale_says_its_character_set() {
+        for locale in ["C.UTF-8", "de_DE.utf8@euro"] {
+            assert!(names_utf8(locale), "{locale}");
+        }
+        for locale in ["", "C", "POSIX", "de_DE.ISO-8859-1", "UTF-8"] {
+            assert!(!names_utf8(locale), "{locale}");
+        }
+    }
 
     #[test]
     fn the_store_is_where_the_first_of_them_says() {

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::failure::OutputClosed;
 use crate::input::environment::Environment;
+use crate::output::sanitize::sanitize;
 
 /// How much the program says of itself, on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +60,12 @@ impl Style {
         self.paint("33", text)
     }
 
+    /// Text in one of several colours that are easy to tell apart: the same number, the same colour.
+    pub(crate) fn hue(self, number: usize, text: &str) -> String {
+        const HUES: [&str; 6] = ["36", "35", "34", "33", "32", "96"];
+        self.paint(HUES[number % HUES.len()], text)
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.coloured {
             format!("\u{1b}[{code}m{text}\u{1b}[0m")
@@ -74,6 +81,7 @@ pub(crate) struct Ui {
     talk: Talk,
     out: Style,
     err: Style,
+    live: bool,
 }
 
 impl Ui {
@@ -83,10 +91,12 @@ impl Ui {
         let style = |terminal: bool| Style {
             coloured: wanted && terminal,
         };
+        let terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
         Self {
             talk,
-            out: style(io::stdout().is_terminal()),
-            err: style(io::stderr().is_terminal()),
+            out: style(terminals[0]),
+            err: style(terminals[1]),
+            live: terminals == [true; 2] && environment.term.as_deref() != Some("dumb"),
         }
     }
 
@@ -98,6 +108,23 @@ impl Ui {
     /// Colours of standard error.
     pub(crate) fn err_style(&self) -> Style {
         self.err
+    }
+
+    /// Whether both streams are a terminal on which lines can be written again.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Tells of several problems at once, quiet or not: text of several lines.
+    pub(crate) fn complain(&self, text: &str) {
+        for line in text.lines() {
+            self.talk_line(format_args!("{}", sanitize(line)));
+        }
+    }
+
+    /// Whether nothing but errors is told.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.talk == Talk::Quiet
     }
 
     /// Writes a line of data.

@@ -12,10 +12,10 @@ use hm_vm::{Event, EventSink, Phase, PhaseTimes, ResourceUsage, Stream, VmBacken
 use serde::{Serialize, Serializer};
 
 use super::Done;
-use super::gate::Gate;
 use super::sinks::JsonOutput;
 use crate::failure::Report;
 use crate::output::Ui;
+use crate::output::gate::Gate;
 use crate::output::json::milliseconds;
 
 /// One line of `--json`.

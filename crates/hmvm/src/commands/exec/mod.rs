@@ -2,7 +2,6 @@
 
 mod closing;
 mod events;
-mod gate;
 mod sinks;
 
 use std::ffi::OsString;
@@ -22,10 +21,10 @@ use crate::input::parse_duration;
 use crate::input::quote;
 use crate::input::values::{CacheMode, parse_cache_mode};
 use crate::machine::{ContentArgs, LimitArgs, SourceArgs};
+use crate::output::gate::Gate;
 use crate::signals;
 
 use events::{JsonEvents, PlainEvents};
-use gate::Gate;
 use sinks::{JsonOutput, RawOutput};
 
 /// Run a command in a VM of its own, keep the VM's state, and skip the command the next time

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hm_vm::{LineSplitter, OutputSink, Stream};
 
 use super::events::Line;
-use super::gate::Gate;
+use crate::output::gate::Gate;
 
 /// Passes the output through byte by byte.
 #[derive(Debug)]

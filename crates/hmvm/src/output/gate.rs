@@ -32,9 +32,9 @@ const AT_ONCE: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// The way out for the command's output and for events.
+/// The way out for output and for events.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     cancel: Cancellation,
     limit: Option<Duration>,
     deadline: OnceLock<Instant>,
@@ -48,7 +48,7 @@ pub(super) struct Gate {
 
 impl Gate {
     /// A gate whose reader going away cancels `cancel`.
-    pub(super) fn new(cancel: Cancellation, limit: Option<Duration>) -> Self {
+    pub(crate) fn new(cancel: Cancellation, limit: Option<Duration>) -> Self {
         Self {
             cancel,
             limit,
@@ -61,19 +61,19 @@ impl Gate {
     }
 
     /// The command begins: its time counts from now.
-    pub(super) fn start_clock(&self) {
+    pub(crate) fn start_clock(&self) {
         if let Some(limit) = self.limit {
             self.deadline.get_or_init(|| Instant::now() + limit);
         }
     }
 
     /// Whether the reader of the output went away.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
     /// The first failure to write, other than a reader who went away.
-    pub(super) fn take_error(&self) -> Option<io::Error> {
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
         self.error
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -81,7 +81,18 @@ impl Gate {
     }
 
     /// Writes `bytes` to a stream, whole and in order.
-    pub(super) fn write(&self, stream: Stream, bytes: &[u8]) {
+    pub(crate) fn write(&self, stream: Stream, bytes: &[u8]) {
+        if let Err(errno) = self.write_in_turn(stream, bytes) {
+            self.stop(errno);
+        }
+    }
+
+    /// Writes to standard error what the program itself says. That nobody can see it is no failure.
+    pub(crate) fn say(&self, bytes: &[u8]) {
+        let _unseen = self.write_in_turn(Stream::Stderr, bytes);
+    }
+
+    fn write_in_turn(&self, stream: Stream, bytes: &[u8]) -> Result<(), Errno> {
         let mut at_line_start = self
             .at_line_start
             .lock()
@@ -90,20 +101,18 @@ impl Gate {
             *at_line_start = last == b'\n';
         }
         if self.is_closed() {
-            return;
+            return Ok(());
         }
         let file = match stream {
             Stream::Stdout => stdout(),
             Stream::Stderr => stderr(),
         };
-        if let Err(errno) = self.write_to(file, bytes) {
-            self.stop(errno);
-        }
+        self.write_to(file, bytes)
     }
 
     /// Ends a line that the command left open, so that what follows on the same terminal begins
     /// on a line of its own.
-    pub(super) fn end_line(&self) {
+    pub(crate) fn end_line(&self) {
         let open = !*self
             .at_line_start
             .lock()
