@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use hm_vm_core::{
-    Capabilities, Error, Limit, NetworkPolicy, Protection, SnapshotId, Vm, VmBackend, VmConfig,
+    Capabilities, Error, InjectEntry, InjectSource, Limit, NetworkPolicy, Protection, SnapshotId,
+    Vm, VmBackend, VmConfig,
 };
 use hm_vm_store::{Base, Lower, Store, VmFiles};
 use hm_vm_sys::UserNamespace;
@@ -227,6 +228,7 @@ impl VmBackend for SandboxBackend {
             faithful_files: true,
             usage: true,
             deep_chains: true,
+            inject_patterns: true,
             ..Capabilities::default()
         }
     }
@@ -243,11 +245,24 @@ impl VmBackend for SandboxBackend {
     }
 
     async fn inject_digest(&self, host_path: &std::path::Path) -> Result<Option<String>> {
-        let (store, host_path) = (self.machine.store.clone(), host_path.to_owned());
-        let digest = tokio::task::spawn_blocking(move || store.inject_digest(&host_path))
+        self.inject_digest_of(&InjectSource::directory(host_path))
+            .await
+    }
+
+    async fn inject_digest_of(&self, source: &InjectSource) -> Result<Option<String>> {
+        let (store, source) = (self.machine.store.clone(), source.clone());
+        let digest = tokio::task::spawn_blocking(move || store.inject_digest_of(&source))
             .await
             .context("reading the files to inject")?;
         digest.map(Some).map_err(contract)
+    }
+
+    async fn inject_entries(&self, source: &InjectSource) -> Result<Vec<InjectEntry>> {
+        let (store, source) = (self.machine.store.clone(), source.clone());
+        tokio::task::spawn_blocking(move || store.inject_entries(&source))
+            .await
+            .context("reading the files to inject")?
+            .map_err(contract)
     }
 
     fn notices(&self) -> Vec<String> {

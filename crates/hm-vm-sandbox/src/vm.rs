@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use hm_vm_core::{
-    Cancellation, Error, ExecOutcome, ExecRequest, OutputSink, SnapshotId, SnapshotLabel, Stream,
-    Terminal, Vm, VmConfig,
+    Cancellation, Error, ExecOutcome, ExecRequest, InjectSource, OutputSink, SnapshotId,
+    SnapshotLabel, Stream, Terminal, Vm, VmConfig,
 };
 use hm_vm_store::VmFiles;
 use hm_vm_sys::launch::{Launch, Namespaces};
@@ -266,18 +266,22 @@ const GRACE: Duration = Duration::from_secs(10);
 #[async_trait]
 impl Vm for SandboxVm {
     async fn inject(&self, host_path: &Path, guest_path: &str) -> Result<()> {
+        let source = InjectSource::directory(host_path);
+        self.inject_from(&source, guest_path).await.map(drop)
+    }
+
+    async fn inject_from(&self, source: &InjectSource, guest_path: &str) -> Result<Option<String>> {
         let busy = Arc::new(self.busy().await);
         self.settle(&busy).await?;
         let files = Arc::clone(self.files()?);
-        let (host_path, guest_path) = (host_path.to_owned(), guest_path.to_owned());
+        let (source, guest_path) = (source.clone(), guest_path.to_owned());
         let injected = tokio::task::spawn_blocking(move || {
-            let report = files.inject(&host_path, &guest_path);
+            let report = files.inject_from(&source, &guest_path);
             drop((files, busy));
             report
         });
         let report = injected.await.context("injecting files")?;
-        report.map_err(contract)?;
-        Ok(())
+        Ok(Some(report.map_err(contract)?.digest))
     }
 
     async fn exec(
