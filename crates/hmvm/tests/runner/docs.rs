@@ -40,9 +40,41 @@ One JSON object a line on standard output, each with `event`. The last one is a 
 | `notice` | `text` | something to know, although the work goes on |
 | `result` | `exit_code`, `cached`, `snapshot`, `kept`, `key`, `phases`, `usage` | the command ended, or was skipped; `kept` is the state of a failure, `phases` are milliseconds by name |
 | `error` | `message`, `hint`, `exit_code` | hmvm failed, or the command was ended; `exit_code` is hmvm's own |
+
+## Events of `run --json`
+
+One JSON object a line on standard output, each with `event`. The first one is `run_started`, which
+gives the version of this schema: `1`. The last one is `run_ended`. Those of one step come in order;
+each step has exactly one `step_ended`. Later versions may add events and fields; one that changes
+what is here has another number. Times are milliseconds, steps are named as in the file, and what is
+not known is `null`.
+
+| event | further fields | when |
+|---|---|---|
+| `run_started` | `schema`, `run`, `pipeline`, `steps`, `parallelism`, `log_directory` | the run begins; `run` is its number for `hmvm logs`, `steps` how many it has |
+| `step_started` | `step`, `attempt` | a try of a step begins, from 1; also of a step that is cached |
+| `phase` | `step`, `phase` | a part of a step begins, named as for `exec` |
+| `output` | `step`, `stream`, `line` | the step wrote a line, or one that it wrote earlier is shown for it; secrets are masked |
+| `service_output` | `step`, `service`, `stream`, `line` | a service of the step wrote a line |
+| `notice` | `step`, `text` | something to know, although the run goes on; of no step, `step` is `null` |
+| `step_retried` | as `step_ended` | a try failed, and there will be another one |
+| `step_ended` | `step`, `outcome`, `exit_code`, `cached`, `took_ms`, `saved_ms`, `attempt`, `key`, `snapshot`, `kept`, `log`, `reason`, `because`, `hint`, `allowed`, `output_files` | a step is over |
+| `run_ended` | `verdict`, `step`, `exit_code`, `took_ms`, `counts`, `saved_ms` | the run is over |
+
+`outcome` is `cached`, `succeeded`, `failed`, `timed_out`, `cancelled`, `skipped` or `broken` (it could
+not be run). `exit_code` is the command's, 0 for a cached step, `null` where no command ended. `attempt`
+is 0 for a step that was not tried. `saved_ms` is what a cached step took when it ran. `kept` is the
+snapshot of a failed step's state, `log` the file with its output, which `hmvm logs` reads. For a skipped
+step, `reason` is `condition`, `dependency` (on the step named by `because`), `run_failed` or
+`not_needed`; for a broken one it is what happened, and `hint` what to do about it. `allowed` says that
+a failure is none of the run.
+
+`verdict` is `succeeded`, `failed`, `timed_out` or `cancelled`; `step` is the one that decided it, and
+`exit_code` what the verdict makes of `hmvm`'s exit code: 0, the step's own, 124 or 130. `counts` has a
+number for each outcome.
 ";
 
-/// Fields of each documented event.
+/// Fields of each documented event of `exec`.
 pub(crate) fn documented_events() -> BTreeMap<String, BTreeSet<String>> {
     let words = |cell: &str| -> BTreeSet<String> {
         let parts = cell.split('`').enumerate();
@@ -52,6 +84,7 @@ pub(crate) fn documented_events() -> BTreeMap<String, BTreeSet<String>> {
             .collect()
     };
     let (_, table) = HEAD.split_once("| event |").expect("the table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
     table
         .lines()
         .filter(|line| line.starts_with("| `"))
