@@ -10,6 +10,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`parse`] | from TOML, JSON or the graph of `hm` to a [`Pipeline`] |
+//! | [`schema`] | JSON schema of the file |
+//! | [`condition`] | `if` |
 //! | [`pipeline`] | [`Pipeline`] and [`Step`], checked and complete |
 //! | [`plan`] | [`Plan`]: every step's key, and whether it would run |
 //! | [`event`] | what happens during a run |
@@ -19,15 +22,23 @@
 
 pub mod condition;
 pub mod event;
+mod hm_ir;
+pub mod parse;
 pub mod pipeline;
 pub mod plan;
 pub mod runner;
 pub mod schedule;
+pub mod schema;
 #[cfg(test)]
 mod testing;
 
+pub use condition::{Condition, ConditionError};
 pub use event::{RunEvent, RunEventSink, SkipReason, StepOutcome, StepResult, Verdict};
+pub use parse::{Diagnostic, Diagnostics, Format};
 pub use pipeline::{Pipeline, Step, StepId};
-pub use plan::{CachedEntry, Decision, Plan, PlanInputs, PlannedStep, RunReason};
+pub use plan::{
+    CachedEntry, Decision, LostEntry, Plan, PlanError, PlanInputs, PlanOptions, PlannedInject,
+    PlannedStep, RunReason,
+};
 pub use runner::{StepEnd, StepReport, StepRunner, StepTry};
 pub use schedule::{RunOutcome, ScheduleOptions};

@@ -1,0 +1,8 @@
+//! Tests of the plan.
+
+mod fake;
+mod keys;
+mod random;
+mod reasons;
+mod selection;
+mod world;
