@@ -28,6 +28,7 @@
 //! | [`types`] | actions, snapshots, results, limits, where output goes |
 //! | [`backend`] | the traits that a backend implements, with numbered rules |
 //! | [`registry`] | [`ImageRegistry`]: the persistent map from cache key to snapshot |
+//! | [`output`] | recorded output, and how to read it |
 //! | [`vm`] | [`HmVm`]: the engine |
 //! | [`gc`] | what to remove when space runs out |
 //!
@@ -36,12 +37,12 @@
 
 pub mod backend;
 pub mod gc;
+pub mod output;
 pub mod registry;
 pub mod types;
 pub mod vm;
 
 mod key_lock;
-mod output;
 
 pub use hm_vm_core::{
     cancel, capabilities, config, error, event, key, lines, setup, sink, terminal,

@@ -24,12 +24,15 @@
 //! *backend* was doing for a call that is dropped is the backend's to collect (rule B7); a snapshot
 //! that was being taken is the case that matters.
 
+mod command;
 mod derive;
 mod execute;
 mod flight;
 mod guard;
 mod phases;
 mod produce;
+mod publish;
+mod setup;
 mod slot;
 
 pub use slot::VmSlot;
@@ -49,6 +52,7 @@ use hm_vm_core::{
 use crate::registry::ImageRegistry;
 use execute::Execution;
 use flight::Flights;
+use setup::Setup;
 
 /// Runs actions on a backend, and skips those whose result is known. See the [module](self).
 ///
@@ -201,6 +205,17 @@ impl fmt::Debug for ExecuteOptions {
             .field("keep_failed", &self.keep_failed)
             .field("events", &self.events.is_some())
             .field("components", &self.components)
+            .field("config", &self.config)
+            .field("injects", &self.injects)
+            .field("user", &self.user)
+            .field("mounts", &self.mounts)
+            .field("network", &self.network)
+            .field("refresh", &self.refresh)
+            .field("max_age", &self.max_age)
+            .field("same_parent", &self.same_parent)
+            .field("no_snapshot", &self.no_snapshot)
+            .field("log", &self.log)
+            .field("vm", &self.vm)
             .finish_non_exhaustive()
     }
 }
@@ -248,11 +263,14 @@ impl HmVm {
         sink: &dyn OutputSink,
         options: ExecuteOptions,
     ) -> Result<ExecutionResult> {
-        let mut execution = Execution::new(self, &action, sink, &options);
-        match &policy {
+        let setup = Setup::new(self, &action, &options)?;
+        let mut execution = Execution::new(self, &action, sink, &options, setup);
+        let result = match &policy {
             CachingPolicy::None => execution.uncached().await,
             CachingPolicy::Cache { key } => execution.cached(key).await,
-        }
+        };
+        execution.end_idle().await;
+        result
     }
 
     /// Removes a snapshot from the backend. Does nothing when it is gone already. An entry that

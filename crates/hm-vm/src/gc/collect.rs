@@ -144,8 +144,9 @@ fn add_lost(
 /// The entry first, then the snapshot: what a crash leaves in between is unowned.
 fn remove(registry: &ImageRegistry, store: &Store, report: &mut GcReport) -> Result<()> {
     for removed in &report.removed {
+        let by = format!("collection ({})", removed.reason.describe());
         for key in &removed.keys {
-            registry.try_forget(key, &removed.snapshot)?;
+            registry.try_forget_because(key, &removed.snapshot, &by)?;
         }
         // Somebody may have entered it under another key meanwhile.
         if registry.key_of(&removed.snapshot)?.is_none() {

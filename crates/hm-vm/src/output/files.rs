@@ -5,9 +5,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{MAGIC, MAX_KEY_BYTES};
+use super::{MAGIC, MAGIC_1, MAX_KEY_BYTES};
 
 /// The directory of the logs of one registry. Made when the first log is.
 #[derive(Clone, Debug)]
@@ -40,7 +40,16 @@ impl LogFiles {
     }
 
     /// Creates a log with its header, locked.
-    pub(super) fn create(&self, key: &str) -> io::Result<NewLog> {
+    pub(super) fn create(&self, key: &str, started: SystemTime) -> io::Result<NewLog> {
+        let mut log = self.create_empty(key)?;
+        if let Err(error) = write_header(&mut log.file, key, started) {
+            drop(fs::remove_file(&log.path));
+            return Err(error);
+        }
+        Ok(log)
+    }
+
+    fn create_empty(&self, key: &str) -> io::Result<NewLog> {
         let tmp = self.tmp_dir();
         loop {
             let name = new_name(key);
@@ -55,35 +64,55 @@ impl LogFiles {
             };
             file.lock()?;
             // A collector may have come between the creation and the lock.
-            if file.metadata()?.nlink() == 0 {
-                continue;
+            if file.metadata()?.nlink() > 0 {
+                return Ok(NewLog { name, path, file });
             }
-            let mut log = NewLog { name, path, file };
-            if let Err(error) = log.write_header(key) {
-                drop(fs::remove_file(&log.path));
-                return Err(error);
-            }
-            return Ok(log);
         }
     }
 
-    /// Opens a stored log for reading, behind its header. A log whose writer has died, or is just
-    /// about to rename it, is still in `tmp`.
-    pub(super) fn open(&self, name: &str) -> io::Result<File> {
-        let mut file = match File::open(self.path(name)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                match File::open(self.tmp_dir().join(name)) {
-                    // It may have been renamed between the two.
-                    Err(error) if error.kind() == ErrorKind::NotFound => {
-                        File::open(self.path(name))?
-                    }
-                    file => file?,
-                }
+    /// Makes a log of `key` of a file that is one already, by copying it.
+    pub(super) fn copy_in(&self, key: &str, from: &Path) -> io::Result<NewLog> {
+        let mut from = File::open(from)?;
+        let mut log = self.create_empty(key)?;
+        if let Err(error) = io::copy(&mut from, &mut log.file) {
+            drop(fs::remove_file(&log.path));
+            return Err(error);
+        }
+        Ok(log)
+    }
+
+    /// Shows a stored log at `path`, which must not exist: as a second name of the file, or as a copy of it.
+    pub(crate) fn show(&self, name: &str, path: &Path) -> io::Result<()> {
+        match self.any_place(name, |place| fs::hard_link(place, path)) {
+            Ok(()) => Ok(()),
+            Err(error) if cannot_link(&error) => {
+                let mut from = self.any_place(name, |place| File::open(place))?;
+                io::copy(&mut from, &mut create_new(path)?).map(drop)
             }
-            file => file?,
-        };
-        read_header(&mut file)?;
-        Ok(file)
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a stored log for reading.
+    pub(super) fn open(&self, name: &str) -> io::Result<File> {
+        self.any_place(name, |place| File::open(place))
+    }
+
+    /// Tries the places where a stored log may be. One whose writer has died, or is just about to rename it,
+    /// is still in `tmp`; it may be renamed between the first two looks.
+    fn any_place<T>(
+        &self,
+        name: &str,
+        mut attempt: impl FnMut(&Path) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let (place, tmp) = (self.path(name), self.tmp_dir().join(name));
+        for place in [&place, &tmp] {
+            match attempt(place) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                done => return done,
+            }
+        }
+        attempt(&place)
     }
 
     /// Moves a log to its place, now that its row names it.
@@ -124,7 +153,7 @@ impl LogFiles {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             // A header that cannot be read was never finished.
             let stored = match read_header(&mut file) {
-                Ok(key) => is_stored(&name, &key)?,
+                Ok(header) => is_stored(&name, &header.key)?,
                 Err(_) => false,
             };
             if stored {
@@ -137,15 +166,44 @@ impl LogFiles {
     }
 }
 
-impl NewLog {
-    fn write_header(&mut self, key: &str) -> io::Result<()> {
-        // A key too long to be read back makes a log that is not completed after a crash.
-        let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
-        let mut header = MAGIC.to_vec();
-        header.extend_from_slice(&length.to_le_bytes());
-        header.extend_from_slice(key.as_bytes());
-        self.file.write_all(&header)
+/// Creates a log of no registry at `path`, which must not exist, with its header, locked. Whoever
+/// finds it there finds it so.
+pub(super) fn create_at(path: &Path, started: SystemTime) -> io::Result<File> {
+    let tmp = path.with_file_name(format!(".{}", new_name("")));
+    let mut file = create_new(&tmp)?;
+    let created = file
+        .lock()
+        .and_then(|()| write_header(&mut file, "", started))
+        .and_then(|()| match fs::hard_link(&tmp, path) {
+            Err(error) if cannot_link(&error) && !path.exists() => fs::rename(&tmp, path),
+            linked => linked.and_then(|()| fs::remove_file(&tmp)),
+        });
+    if let Err(error) = created {
+        drop(fs::remove_file(&tmp));
+        return Err(error);
     }
+    Ok(file)
+}
+
+fn write_header(file: &mut File, key: &str, started: SystemTime) -> io::Result<()> {
+    // A key too long to be read back makes a log that cannot be read.
+    let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
+    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started = u64::try_from(started.as_millis()).unwrap_or(u64::MAX);
+    let mut header = MAGIC.to_vec();
+    header.extend_from_slice(&length.to_le_bytes());
+    header.extend_from_slice(key.as_bytes());
+    header.extend_from_slice(&started.to_le_bytes());
+    file.write_all(&header)
+}
+
+/// Whether another attempt to link would fail as well, but a copy may succeed: another file system, too many
+/// links, or a file system without any.
+pub(super) fn cannot_link(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::AlreadyExists | ErrorKind::NotADirectory
+    )
 }
 
 fn create_new(path: &Path) -> io::Result<File> {
@@ -156,20 +214,47 @@ fn create_new(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Reads the header and returns the key.
-fn read_header(file: &mut File) -> io::Result<String> {
+/// What is before the records of a log.
+pub(super) struct Header {
+    pub(super) version: u8,
+    pub(super) key: String,
+    /// Since version 2.
+    pub(super) started: Option<SystemTime>,
+}
+
+/// Reads the header.
+pub(super) fn read_header(file: &mut File) -> io::Result<Header> {
     let corrupt = || io::Error::new(ErrorKind::InvalidData, "not a log of this version");
     let mut start = [0u8; MAGIC.len() + 4];
     file.read_exact(&mut start)?;
     let (magic, length) = start.split_at(MAGIC.len());
     let length = <[u8; 4]>::try_from(length).map_err(|_| corrupt())?;
     let length = usize::try_from(u32::from_le_bytes(length)).map_err(|_| corrupt())?;
-    if magic != MAGIC || length > MAX_KEY_BYTES {
+    let version = match magic {
+        magic if magic == MAGIC_1 => 1,
+        magic if magic == MAGIC => 2,
+        _ => return Err(corrupt()),
+    };
+    if length > MAX_KEY_BYTES {
         return Err(corrupt());
     }
     let mut key = vec![0u8; length];
     file.read_exact(&mut key)?;
-    String::from_utf8(key).map_err(|_| corrupt())
+    let key = String::from_utf8(key).map_err(|_| corrupt())?;
+    let started = match version {
+        1 => None,
+        _ => {
+            let mut millis = [0u8; 8];
+            file.read_exact(&mut millis)?;
+            let since = Duration::from_millis(u64::from_le_bytes(millis));
+            Some(UNIX_EPOCH.checked_add(since).ok_or_else(corrupt)?)
+        }
+    };
+    Ok(Header {
+        version,
+        key,
+        started,
+    })
 }
 
 /// A name that nobody else takes: the beginning of the key's hash, so that a person can find it,

@@ -1,123 +1,102 @@
 //! Recording output while it flows to the user.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hm_vm_core::{OutputDecoder, OutputSink, Stream};
-use zstd::stream::write::Encoder;
+use tokio::sync::Notify;
 
-use super::files::{LogFiles, NewLog};
-use super::{END, STDERR, STDOUT};
+use super::mask::{Mask, Masker};
+use super::writer::{Destination, LogWriter, RecordedOutput};
 
-/// Fast, and still a tenth of the size for what compilers write.
-const LEVEL: i32 = 1;
+/// Output is readable for others so long after it was written at the latest.
+const FLUSH_AFTER: Duration = Duration::from_millis(200);
 
-/// A sink that records everything and passes it on, as lines or bytes, as the user's sink takes it.
+/// A sink that hides secrets, records everything, and passes it on, as lines or bytes, as the user's
+/// sink takes it.
 ///
 /// Memory is constant. A log that cannot be written is given up: the command goes on, and
 /// [`finish`](Self::finish) says why.
 pub(crate) struct Recorder<'a> {
     user: &'a dyn OutputSink,
     state: Mutex<State<'a>>,
+    dirty: Notify,
 }
 
 struct State<'a> {
-    files: &'a LogFiles,
-    key: &'a str,
+    maskers: Option<[Masker; 2]>,
+    output: Output<'a>,
+    /// Something was written since the last flush.
+    dirty: bool,
+}
+
+/// Behind the masks.
+struct Output<'a> {
+    writer: LogWriter<'a>,
     decoder: OutputDecoder,
-    bytes: u64,
-    log: Log,
 }
 
-/// The file appears with the first byte: most commands that are skipped later say nothing.
-enum Log {
-    None,
-    Open(Box<OpenLog>),
-    Failed(io::Error),
-}
-
-/// The end of what a command wrote.
-#[derive(Debug)]
-pub(crate) struct RecordedOutput {
-    /// Bytes of output.
-    pub(crate) bytes: u64,
-    files: LogFiles,
-    /// Removed on drop, unless published.
-    log: Option<Temporary>,
-}
-
-struct OpenLog {
-    temporary: Temporary,
-    encoder: Encoder<'static, File>,
-}
-
-/// A file that goes when this is dropped. The lock on it is held by the encoder, later by `lock`.
-#[derive(Debug)]
-struct Temporary {
-    name: String,
-    path: PathBuf,
-    lock: Option<File>,
-    keep: bool,
-}
-
-impl Temporary {
-    /// Lets the file be, and gives up the lock.
-    fn keep(mut self) {
-        self.keep = true;
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.keep {
-            // Nothing to do about a failure: the next open of the registry tries again.
-            drop(std::fs::remove_file(&self.path));
+impl Output<'_> {
+    /// Returns whether there is something to flush.
+    fn put(&mut self, stream: Stream, bytes: &[u8], user: &dyn OutputSink) -> bool {
+        if bytes.is_empty() {
+            return false;
         }
+        let written = self.writer.write(stream, &[bytes]);
+        self.decoder.push(stream, bytes, user);
+        written
     }
 }
 
 impl<'a> Recorder<'a> {
-    pub(crate) fn new(files: &'a LogFiles, key: &'a str, user: &'a dyn OutputSink) -> Self {
+    pub(crate) fn new(
+        to: Destination<'a>,
+        mask: Option<&Arc<Mask>>,
+        user: &'a dyn OutputSink,
+    ) -> Self {
         let state = State {
-            files,
-            key,
-            decoder: OutputDecoder::new(),
-            bytes: 0,
-            log: Log::None,
+            maskers: mask.map(|mask| [Masker::new(mask), Masker::new(mask)]),
+            output: Output {
+                writer: LogWriter::new(to),
+                decoder: OutputDecoder::new(),
+            },
+            dirty: false,
         };
         Self {
             user,
             state: Mutex::new(state),
+            dirty: Notify::new(),
+        }
+    }
+
+    /// Lets readers of the log see what is written, time and again. Never returns, and does nothing while
+    /// nothing is written.
+    pub(crate) async fn flush_now_and_then(&self) -> Infallible {
+        loop {
+            self.dirty.notified().await;
+            tokio::time::sleep(FLUSH_AFTER).await;
+            let mut state = self.state();
+            state.dirty = false;
+            state.output.writer.flush();
         }
     }
 
     /// Delivers the rest to the user, at the end of the command, whatever the end was.
     pub(crate) fn flush(&self) {
-        self.state().decoder.finish(self.user);
+        let mut state = self.state();
+        let State {
+            maskers, output, ..
+        } = &mut *state;
+        for (stream, masker) in STREAMS.into_iter().zip(maskers.iter_mut().flatten()) {
+            output.put(stream, masker.finish(), self.user);
+        }
+        output.decoder.finish(self.user);
     }
 
     /// Ends the recording. The second part says why the output is not stored, if it is not.
-    pub(crate) fn finish(self) -> (RecordedOutput, Option<io::Error>) {
-        let state = self
-            .state
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (log, error) = match state.log {
-            Log::None => (None, None),
-            Log::Failed(error) => (None, Some(error)),
-            Log::Open(open) => match open.finish(state.bytes) {
-                Ok(log) => (Some(log), None),
-                Err(error) => (None, Some(error)),
-            },
-        };
-        let output = RecordedOutput {
-            bytes: state.bytes,
-            files: state.files.clone(),
-            log,
-        };
-        (output, error)
+    pub(crate) fn finish(self) -> (RecordedOutput, Vec<String>) {
+        self.state().output.writer.finish()
     }
 
     fn state(&self) -> MutexGuard<'_, State<'a>> {
@@ -126,8 +105,42 @@ impl<'a> Recorder<'a> {
 
     fn line(&self, stream: Stream, line: &str) {
         let mut state = self.state();
-        state.record(stream, &[line.as_bytes(), b"\n"]);
+        if state.maskers.is_some() {
+            // A value may go beyond the line.
+            self.mask(&mut state, stream, format!("{line}\n").as_bytes());
+            return;
+        }
+        let written = state.output.writer.write(stream, &[line.as_bytes(), b"\n"]);
+        self.wake(&mut state, written);
         self.user.on_line(stream, line);
+    }
+
+    fn mask(&self, state: &mut State<'_>, stream: Stream, bytes: &[u8]) {
+        let State {
+            maskers, output, ..
+        } = &mut *state;
+        let bytes = match maskers {
+            None => bytes,
+            Some(maskers) => maskers[place(stream)].push(bytes),
+        };
+        let written = output.put(stream, bytes, self.user);
+        self.wake(state, written);
+    }
+
+    fn wake(&self, state: &mut State<'_>, written: bool) {
+        if written && !state.dirty {
+            state.dirty = true;
+            self.dirty.notify_one();
+        }
+    }
+}
+
+const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+
+fn place(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
     }
 }
 
@@ -145,81 +158,15 @@ impl OutputSink for Recorder<'_> {
     }
 
     fn on_bytes(&self, stream: Stream, bytes: &[u8]) {
-        let mut state = self.state();
-        state.record(stream, &[bytes]);
-        state.decoder.push(stream, bytes, self.user);
+        self.mask(&mut self.state(), stream, bytes);
     }
 }
 
-impl State<'_> {
-    fn record(&mut self, stream: Stream, parts: &[&[u8]]) {
-        let length: usize = parts.iter().map(|part| part.len()).sum();
-        if length == 0 {
-            return;
+impl Drop for State<'_> {
+    fn drop(&mut self) {
+        // The command was dropped in its course: what it wrote last belongs to its log.
+        for (stream, masker) in STREAMS.into_iter().zip(self.maskers.iter_mut().flatten()) {
+            self.output.writer.write(stream, &[masker.finish()]);
         }
-        self.bytes += length as u64;
-        if let Err(error) = self.write(stream, length, parts) {
-            self.log = Log::Failed(error);
-        }
-    }
-
-    fn write(&mut self, stream: Stream, length: usize, parts: &[&[u8]]) -> io::Result<()> {
-        if matches!(self.log, Log::None) {
-            self.log = Log::Open(Box::new(OpenLog::create(self.files, self.key)?));
-        }
-        let Log::Open(open) = &mut self.log else {
-            return Ok(());
-        };
-        let length = u32::try_from(length).map_err(io::Error::other)?;
-        let tag = match stream {
-            Stream::Stdout => STDOUT,
-            Stream::Stderr => STDERR,
-        };
-        open.encoder.write_all(&[tag])?;
-        open.encoder.write_all(&length.to_le_bytes())?;
-        parts
-            .iter()
-            .try_for_each(|part| open.encoder.write_all(part))
-    }
-}
-
-impl OpenLog {
-    fn create(files: &LogFiles, key: &str) -> io::Result<Self> {
-        let NewLog { name, path, file } = files.create(key)?;
-        let temporary = Temporary {
-            name,
-            path,
-            lock: None,
-            keep: false,
-        };
-        let mut encoder = Encoder::new(file, LEVEL)?;
-        encoder.include_checksum(true)?;
-        Ok(Self { temporary, encoder })
-    }
-
-    fn finish(mut self, bytes: u64) -> io::Result<Temporary> {
-        self.encoder.write_all(&[END])?;
-        self.encoder.write_all(&bytes.to_le_bytes())?;
-        self.temporary.lock = Some(self.encoder.finish()?);
-        Ok(self.temporary)
-    }
-}
-
-impl RecordedOutput {
-    /// The name that the entry's row must carry.
-    pub(crate) fn log(&self) -> Option<&str> {
-        self.log.as_ref().map(|log| log.name.as_str())
-    }
-
-    /// Keeps the file, now that the row is there.
-    pub(crate) fn publish(mut self) {
-        let Some(log) = self.log.take() else {
-            return;
-        };
-        if let Err(error) = self.files.publish(&log.name) {
-            // It is found in its temporary place as well, and moved at the next open.
-            tracing::warn!(log = log.name, %error, "failed to move a log to its place");
-        }
-        log.keep();
     }
 }

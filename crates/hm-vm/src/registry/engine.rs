@@ -9,6 +9,7 @@ use super::doomed;
 use super::entries::{self, Hit};
 use super::error::RegistryError;
 use super::face::ImageRegistry;
+use super::lost;
 use super::put::{self, Freed, Publication};
 use crate::key_lock::KeyLock;
 use crate::output::LogFiles;
@@ -31,12 +32,12 @@ impl ImageRegistry {
         .await
     }
 
-    /// [`try_forget`](Self::try_forget) without blocking the thread.
-    pub(crate) async fn forget(&self, key: &str, snapshot: &SnapshotId) -> Result<()> {
+    /// Forgets a key whose snapshot the backend has lost. Does not block the thread.
+    pub(crate) async fn forget_gone(&self, key: &str, snapshot: &SnapshotId) -> Result<()> {
         let (key, snapshot) = (key.to_owned(), snapshot.clone());
         let removed = self
             .run_async("remove an entry", move |connection| {
-                entries::remove(connection, &key, Some(&snapshot))
+                entries::remove(connection, &key, Some(&snapshot), lost::SNAPSHOT_GONE)
             })
             .await?;
         self.discard_logs(removed.and_then(|removed| removed.log).as_slice());
@@ -154,9 +155,10 @@ impl ImageRegistry {
         &self,
         key: &str,
         expected: Option<&SnapshotId>,
+        cause: &str,
     ) -> Result<Option<SnapshotId>> {
         let removed = self.run("remove an entry", |connection| {
-            entries::remove(connection, key, expected)
+            entries::remove(connection, key, expected, cause)
         })?;
         Ok(removed.map(|removed| {
             self.discard_logs(removed.log.as_slice());

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hm_vm_core::{KeyComponents, SnapshotId};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+use super::lost;
+
 /// One entry of the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,6 +25,11 @@ pub struct Entry {
     pub pinned: bool,
     /// Bytes that the command wrote to its output.
     pub output_bytes: u64,
+    /// The snapshot that it was forked from. `None` when it was made from an image, and when that was not
+    /// recorded.
+    pub parent: Option<SnapshotId>,
+    /// From the beginning of the VM to the end of its snapshot, where that was recorded.
+    pub cost: Option<Duration>,
 }
 
 /// What a lookup found.
@@ -32,6 +39,12 @@ pub struct Hit {
     pub snapshot: SnapshotId,
     /// Bytes that the command wrote to its output.
     pub output_bytes: u64,
+    /// When the snapshot was entered.
+    pub created: SystemTime,
+    /// As in [`Entry::parent`].
+    pub parent: Option<SnapshotId>,
+    /// As in [`Entry::cost`].
+    pub cost: Option<Duration>,
     /// Name of the file with that output, unless it was empty or could not be recorded.
     pub(crate) log: Option<String>,
 }
@@ -41,8 +54,8 @@ pub(super) const NEXT_USE: &str = "
     max(ifnull((SELECT max(last_use) FROM entries WHERE pinned = 0), 0),
         ifnull((SELECT max(last_use) FROM entries WHERE pinned = 1), 0)) + 1";
 
-const COLUMNS: &str =
-    "key, snapshot, created_us, last_used_us, hits, pinned, output_bytes FROM entries";
+const COLUMNS: &str = "key, snapshot, created_us, last_used_us, hits, pinned, output_bytes, \
+                       parent, cost_us FROM entries";
 
 /// Finds an entry, and counts that as a use. One statement, so one transaction.
 pub(super) fn touch(connection: &mut Connection, key: &str) -> rusqlite::Result<Option<Hit>> {
@@ -53,7 +66,7 @@ pub(super) fn touch(connection: &mut Connection, key: &str) -> rusqlite::Result<
             max(ifnull((SELECT max(last_use) FROM entries WHERE pinned = 0), 0),
                 ifnull((SELECT max(last_use) FROM entries WHERE pinned = 1), 0)) + 1
         WHERE key = ?1
-        RETURNING snapshot, output_bytes, log";
+        RETURNING snapshot, output_bytes, log, created_us, parent, cost_us";
     connection
         .prepare_cached(TOUCH)?
         .query_row(params![key, now_us()], |row| {
@@ -61,6 +74,9 @@ pub(super) fn touch(connection: &mut Connection, key: &str) -> rusqlite::Result<
                 snapshot: snapshot(row, 0)?,
                 output_bytes: unsigned(row, 1)?,
                 log: row.get(2)?,
+                created: time(row, 3)?,
+                parent: parent(row, 4)?,
+                cost: cost(row, 5)?,
             })
         })
         .optional()
@@ -79,6 +95,18 @@ pub(super) fn entry(connection: &Connection, key: &str) -> rusqlite::Result<Opti
         .prepare_cached(&format!("SELECT {COLUMNS} WHERE key = ?1"))?
         .query_row([key], read_entry)
         .optional()
+}
+
+/// The entries of several keys, in their order.
+pub(super) fn several(
+    connection: &Connection,
+    keys: &[String],
+) -> rusqlite::Result<Vec<Option<Entry>>> {
+    let transaction = connection.unchecked_transaction()?;
+    let mut statement = transaction.prepare_cached(&format!("SELECT {COLUMNS} WHERE key = ?1"))?;
+    keys.iter()
+        .map(|key| statement.query_row([key], read_entry).optional())
+        .collect()
 }
 
 /// All entries, least recently used first.
@@ -173,11 +201,13 @@ pub(super) struct Removed {
     pub(super) log: Option<String>,
 }
 
-/// Removes an entry; with `expected`, only while it holds that snapshot.
+/// Removes an entry; with `expected`, only while it holds that snapshot. `cause` is what people are
+/// told about its end.
 pub(super) fn remove(
     connection: &mut Connection,
     key: &str,
     expected: Option<&SnapshotId>,
+    cause: &str,
 ) -> rusqlite::Result<Option<Removed>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: Option<(i64, SnapshotId, Option<String>)> = transaction
@@ -193,6 +223,7 @@ pub(super) fn remove(
         return Ok(None);
     }
     delete_row(&transaction, id, log.as_deref())?;
+    lost::enter(&transaction, key, cause)?;
     transaction
         .prepare_cached("UPDATE state SET entries = entries - 1")?
         .execute([])?;
@@ -232,11 +263,23 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         hits: unsigned(row, 4)?,
         pinned: row.get(5)?,
         output_bytes: unsigned(row, 6)?,
+        parent: parent(row, 7)?,
+        cost: cost(row, 8)?,
     })
 }
 
 pub(super) fn snapshot(row: &Row<'_>, column: usize) -> rusqlite::Result<SnapshotId> {
     row.get::<_, String>(column).map(SnapshotId::new)
+}
+
+fn parent(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<SnapshotId>> {
+    let id: Option<String> = row.get(column)?;
+    Ok(id.map(SnapshotId::new))
+}
+
+fn cost(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Duration>> {
+    let micros: Option<i64> = row.get(column)?;
+    Ok(micros.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
 }
 
 /// SQLite knows signed integers only; none of ours is negative in a sound file.
@@ -245,7 +288,7 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
         .map(|value| u64::try_from(value).unwrap_or(0))
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<SystemTime> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<SystemTime> {
     unsigned(row, column).map(|micros| UNIX_EPOCH + Duration::from_micros(micros))
 }
 

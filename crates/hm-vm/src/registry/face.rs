@@ -11,6 +11,7 @@ use hm_vm_core::{KeyComponents, SnapshotId};
 use super::connection::Shared;
 use super::entries::{self, Entry, Hit};
 use super::error::RegistryError;
+use super::lost::{self, Lost};
 use super::put::{Publication, PutDetails};
 use crate::output::LogFiles;
 
@@ -138,7 +139,7 @@ impl ImageRegistry {
     ///
     /// [`RegistryError`].
     pub fn try_invalidate(&self, key: &str) -> Result<Option<SnapshotId>> {
-        self.remove(key, None)
+        self.remove(key, None, lost::ON_REQUEST)
     }
 
     /// Forgets a key if it holds `snapshot`: when somebody else has replaced that meanwhile, the
@@ -148,7 +149,26 @@ impl ImageRegistry {
     ///
     /// [`RegistryError`].
     pub fn try_forget(&self, key: &str, snapshot: &SnapshotId) -> Result<bool> {
-        Ok(self.remove(key, Some(snapshot))?.is_some())
+        self.try_forget_because(key, snapshot, lost::ON_REQUEST)
+    }
+
+    /// Like [`try_forget`](Self::try_forget). `by` is what [`lost`](Self::lost) is to say.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`].
+    pub fn try_forget_because(&self, key: &str, snapshot: &SnapshotId, by: &str) -> Result<bool> {
+        Ok(self.remove(key, Some(snapshot), by)?.is_some())
+    }
+
+    /// What became of a key that has no entry now, but had one: when it went, and by what. Known of the
+    /// last 100,000 that went. A key whose entry was replaced by a newer result lost nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`].
+    pub fn lost(&self, key: &str) -> Result<Option<Lost>> {
+        self.run("look up a key", |connection| lost::find(connection, key))
     }
 
     /// Every snapshot that a key holds, once, least recently used first.
@@ -203,6 +223,17 @@ impl ImageRegistry {
     pub fn entry(&self, key: &str) -> Result<Option<Entry>> {
         self.run("read an entry", |connection| {
             entries::entry(connection, key)
+        })
+    }
+
+    /// The entries of several keys, in the order of these and all of one moment. Does not count as a use.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`].
+    pub fn entries_of(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
+        self.run("read entries", |connection| {
+            entries::several(connection, keys)
         })
     }
 

@@ -38,12 +38,14 @@ mod entries;
 mod error;
 mod face;
 mod header;
+mod lost;
 mod put;
 mod schema;
 
 pub use entries::{Entry, Hit};
 pub use error::RegistryError;
 pub use face::ImageRegistry;
+pub use lost::Lost;
 pub(crate) use put::Publication;
 pub use put::{PutDetails, StoredOutput};
 

@@ -1,11 +1,13 @@
 //! Entering a snapshot, and evicting for it.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use hm_vm_core::{KeyComponents, SnapshotId};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::entries::{self, NEXT_USE, delete_row, is_held, now_us, snapshot};
+use super::lost;
 use crate::output::RecordedOutput;
 
 /// What is kept beside a snapshot.
@@ -15,6 +17,10 @@ pub struct PutDetails {
     pub components: Option<KeyComponents>,
     /// The command's output, as the engine recorded it.
     pub output: Option<StoredOutput>,
+    /// The snapshot that this one was forked from, if it was.
+    pub parent: Option<SnapshotId>,
+    /// From the beginning of the VM to the end of its snapshot.
+    pub cost: Option<Duration>,
 }
 
 /// Output that was recorded and is to be stored with an entry. Made by the engine; dropped without
@@ -29,6 +35,8 @@ pub(crate) struct Publication {
     snapshot: SnapshotId,
     components: Option<String>,
     pub(super) output: Option<RecordedOutput>,
+    parent: Option<SnapshotId>,
+    cost_us: Option<i64>,
     doom: bool,
 }
 
@@ -46,6 +54,10 @@ impl Publication {
             snapshot: snapshot.clone(),
             components: components.map(serde_json::to_string).transpose()?,
             output: details.output.map(|output| output.0),
+            parent: details.parent,
+            cost_us: details
+                .cost
+                .map(|cost| i64::try_from(cost.as_micros()).unwrap_or(i64::MAX)),
             doom,
         })
     }
@@ -58,6 +70,8 @@ impl Publication {
             components: self.components.as_deref(),
             output_bytes: output.map_or(0, |output| output.bytes),
             log: output.and_then(RecordedOutput::log),
+            parent: self.parent.as_deref(),
+            cost_us: self.cost_us,
             capacity: capacity.get(),
             doom: self.doom,
         }
@@ -71,6 +85,8 @@ pub(super) struct Row<'a> {
     pub(super) components: Option<&'a str>,
     pub(super) output_bytes: u64,
     pub(super) log: Option<&'a str>,
+    pub(super) parent: Option<&'a str>,
+    pub(super) cost_us: Option<i64>,
     pub(super) capacity: u64,
     /// Record the snapshots that are handed back until [`super::doomed`] hears of their removal.
     pub(super) doom: bool,
@@ -106,7 +122,7 @@ pub(super) fn put(connection: &mut Connection, row: &Row<'_>) -> rusqlite::Resul
     }
     let before = entries::len(&transaction)?;
     let with_new = before + u64::from(replaced.is_none());
-    let evicted = evict(&transaction, id, with_new.saturating_sub(row.capacity))?;
+    let evicted = evict(&transaction, id, with_new, row.capacity)?;
     let after = with_new - evicted.len() as u64;
     if after != before {
         transaction
@@ -134,18 +150,22 @@ fn read_old(row: &rusqlite::Row<'_>) -> rusqlite::Result<Old> {
 }
 
 fn insert(transaction: &Transaction<'_>, row: &Row<'_>) -> rusqlite::Result<i64> {
+    lost::forget(transaction, row.key)?;
     transaction
         .prepare_cached(&format!(
             "INSERT INTO entries
-                 (key, snapshot, last_use, created_us, last_used_us, output_bytes, log)
-             VALUES (?1, ?2, {NEXT_USE}, ?3, ?3, ?4, ?5)"
+                 (key, snapshot, last_use, created_us, last_used_us, output_bytes, log, parent,
+                  cost_us)
+             VALUES (?1, ?2, {NEXT_USE}, ?3, ?3, ?4, ?5, ?6, ?7)"
         ))?
         .insert(params![
             row.key,
             &**row.snapshot,
             now_us(),
             i64::try_from(row.output_bytes).unwrap_or(i64::MAX),
-            row.log
+            row.log,
+            row.parent,
+            row.cost_us,
         ])
 }
 
@@ -155,7 +175,7 @@ fn replace(transaction: &Transaction<'_>, old: &Old, row: &Row<'_>) -> rusqlite:
         .prepare_cached(&format!(
             "UPDATE entries
              SET snapshot = ?2, last_use = {NEXT_USE}, hits = 0, created_us = ?3,
-                 last_used_us = ?3, output_bytes = ?4, log = ?5
+                 last_used_us = ?3, output_bytes = ?4, log = ?5, parent = ?6, cost_us = ?7
              WHERE id = ?1"
         ))?
         .execute(params![
@@ -163,7 +183,9 @@ fn replace(transaction: &Transaction<'_>, old: &Old, row: &Row<'_>) -> rusqlite:
             &**row.snapshot,
             now_us(),
             i64::try_from(row.output_bytes).unwrap_or(i64::MAX),
-            row.log
+            row.log,
+            row.parent,
+            row.cost_us,
         ])?;
     transaction
         .prepare_cached("DELETE FROM components WHERE entry = ?1")?
@@ -176,25 +198,34 @@ fn replace(transaction: &Transaction<'_>, old: &Old, row: &Row<'_>) -> rusqlite:
     Ok(old.id)
 }
 
-/// Removes the `surplus` least recently used entries, but no pinned one and not the new one.
-fn evict(transaction: &Transaction<'_>, new: i64, surplus: u64) -> rusqlite::Result<Vec<Old>> {
+/// Removes the least recently used of `entries` beyond the capacity, but no pinned one and not the new one.
+fn evict(
+    transaction: &Transaction<'_>,
+    new: i64,
+    entries: u64,
+    capacity: u64,
+) -> rusqlite::Result<Vec<Old>> {
+    let surplus = entries.saturating_sub(capacity);
     if surplus == 0 {
         return Ok(Vec::new());
     }
-    let evicted: Vec<Old> = transaction
+    let evicted: Vec<(String, Old)> = transaction
         .prepare_cached(
-            "SELECT id, snapshot, log FROM entries WHERE pinned = 0 AND id <> ?1
+            "SELECT id, snapshot, log, key FROM entries WHERE pinned = 0 AND id <> ?1
              ORDER BY last_use LIMIT ?2",
         )?
         .query_map(
             params![new, i64::try_from(surplus).unwrap_or(i64::MAX)],
-            read_old,
+            |row| Ok((row.get(3)?, read_old(row)?)),
         )?
         .collect::<rusqlite::Result<_>>()?;
-    for old in &evicted {
+    let cause = lost::capacity(capacity);
+    let remove = |(key, old): (String, Old)| {
         delete_row(transaction, old.id, old.log.as_deref())?;
-    }
-    Ok(evicted)
+        lost::enter(transaction, &key, &cause)?;
+        Ok(old)
+    };
+    evicted.into_iter().map(remove).collect()
 }
 
 /// Of the entries that lost their place: the snapshots that no entry holds any more, each once.

@@ -14,7 +14,11 @@ pub(super) const APPLICATION_ID: i32 = 0x486d_566d;
 ///
 /// What is doomed has lost its row and is about to be removed: whoever finds it there may finish
 /// the removal.
-pub(super) const MIGRATIONS: &[&str] = &["
+///
+/// `lost` says what became of keys that have no entry any more, newest last. A key that is entered
+/// again leaves it.
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE entries (
         id INTEGER PRIMARY KEY,
         key TEXT NOT NULL UNIQUE,
@@ -34,7 +38,18 @@ pub(super) const MIGRATIONS: &[&str] = &["
     INSERT INTO state VALUES (1, 0);
     CREATE TABLE doomed_snapshots (snapshot TEXT PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE doomed_logs (name TEXT PRIMARY KEY) WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE entries ADD COLUMN parent TEXT;
+    ALTER TABLE entries ADD COLUMN cost_us INTEGER;
+    CREATE TABLE lost (
+        number INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        at_us INTEGER NOT NULL,
+        cause TEXT NOT NULL
+    );
+",
+];
 
 /// The version of a current file. Lossless: there will never be 2^31 migrations.
 pub(super) const VERSION: i32 = MIGRATIONS.len() as i32;

@@ -1,10 +1,14 @@
 //! One execution: the cache, the queue for a key, and the replay of stored output.
 
+use std::time::{Instant, SystemTime};
+
 use anyhow::{Context, Result};
-use hm_vm_core::{Action, ExecutionResult, OutputSink, Phase, SnapshotId};
+use hm_vm_core::{Action, ExecutionResult, ImageSource, OutputSink, Phase, SnapshotId};
 
 use super::flight::{FIRST_PAUSE, LONGEST_PAUSE, Place};
 use super::phases::{Begun, Phases, or_cancel};
+use super::setup::Setup;
+use super::slot::{IdleVm, VmSlot};
 use super::{ExecuteOptions, HmVm};
 use crate::key_lock::KeyLock;
 use crate::output::{Replay, ReplayError};
@@ -16,10 +20,15 @@ pub(super) struct Execution<'a> {
     pub(super) action: &'a Action,
     pub(super) sink: &'a dyn OutputSink,
     pub(super) options: &'a ExecuteOptions,
+    pub(super) setup: Setup<'a>,
     pub(super) phases: Phases<'a>,
-    /// A snapshot that the backend could not tell about. It counts as a miss, and is not asked for
-    /// again.
-    unsure: Option<SnapshotId>,
+    /// A snapshot that counts as a miss: the backend could not tell about it, or it is not what was
+    /// asked for. It is not looked at again.
+    passed_over: Option<SnapshotId>,
+    /// The VM of an earlier execution, until it is used or ended.
+    pub(super) idle: Option<IdleVm>,
+    /// When the work began: what a hit saves is counted from here.
+    pub(super) begun: Option<Instant>,
 }
 
 /// The right to produce a key. Dropped, it goes to the next in the queue.
@@ -43,14 +52,18 @@ impl<'a> Execution<'a> {
         action: &'a Action,
         sink: &'a dyn OutputSink,
         options: &'a ExecuteOptions,
+        setup: Setup<'a>,
     ) -> Self {
         Self {
             engine,
             action,
             sink,
             options,
+            setup,
             phases: Phases::new(options),
-            unsure: None,
+            passed_over: None,
+            idle: options.vm.take.as_ref().and_then(VmSlot::take),
+            begun: None,
         }
     }
 
@@ -61,11 +74,13 @@ impl<'a> Execution<'a> {
 
     pub(super) async fn cached(&mut self, key: &str) -> Result<ExecutionResult> {
         self.phases.check()?;
-        let begun = self.phases.begin(Phase::Lookup);
-        let found = self.lookup(key).await;
-        self.phases.end(begun);
-        if let Some(hit) = found? {
-            return self.hit(hit).await;
+        if !self.options.refresh {
+            let begun = self.phases.begin(Phase::Lookup);
+            let found = self.lookup(key).await;
+            self.phases.end(begun);
+            if let Some(hit) = found? {
+                return self.hit(hit).await;
+            }
         }
         let mut wait = None;
         let waited = self.wait(key, &mut wait).await;
@@ -82,10 +97,17 @@ impl<'a> Execution<'a> {
     /// forgotten.
     async fn lookup(&mut self, key: &str) -> Result<Option<Hit>> {
         let registry = &self.engine.registry;
+        if self.options.refresh {
+            return Ok(None);
+        }
         let Some(hit) = registry.hit(key).await? else {
             return Ok(None);
         };
-        if self.unsure.as_ref() == Some(&hit.snapshot) {
+        if self.passed_over.as_ref() == Some(&hit.snapshot) {
+            return Ok(None);
+        }
+        if !self.is_wanted(&hit) {
+            self.passed_over = Some(hit.snapshot);
             return Ok(None);
         }
         let exists = self.engine.backend.snapshot_exists(&hit.snapshot);
@@ -93,7 +115,7 @@ impl<'a> Execution<'a> {
             Ok(true) => Ok(Some(hit)),
             Ok(false) => {
                 tracing::info!(key, snapshot = %hit.snapshot, "the backend has lost a snapshot");
-                registry.forget(key, &hit.snapshot).await?;
+                registry.forget_gone(key, &hit.snapshot).await?;
                 Ok(None)
             }
             Err(error) => {
@@ -104,10 +126,25 @@ impl<'a> Execution<'a> {
                         hit.snapshot
                     )
                 });
-                self.unsure = Some(hit.snapshot);
+                self.passed_over = Some(hit.snapshot);
                 Ok(None)
             }
         }
+    }
+
+    /// Whether a result is young enough, and made from what this action starts from.
+    fn is_wanted(&self, hit: &Hit) -> bool {
+        let is_young = self.options.max_age.is_none_or(|limit| {
+            let age = SystemTime::now().duration_since(hit.created);
+            // Made after now, by a clock that was set back since: young.
+            age.unwrap_or_default() <= limit
+        });
+        let has_parent = || match (&hit.parent, &self.action.source) {
+            (None, _) => true,
+            (Some(parent), ImageSource::Snapshot(source)) => parent == source,
+            (Some(_), ImageSource::Image(_)) => false,
+        };
+        is_young && (!self.options.same_parent || has_parent())
     }
 
     /// Waits for the turn, or for somebody else's result. `wait` becomes the phase, if there is a
@@ -130,9 +167,10 @@ impl<'a> Execution<'a> {
                 .with_context(|| format!("failed to lock {}", path.display()))?;
             // Without the lock, only a snapshot that has come since is worth a closer look.
             let look = lock.is_some()
-                || registry
-                    .peek(key)?
-                    .is_some_and(|snapshot| self.unsure != Some(snapshot));
+                || !self.options.refresh
+                    && registry
+                        .peek(key)?
+                        .is_some_and(|snapshot| self.passed_over != Some(snapshot));
             if look && let Some(hit) = self.lookup(key).await? {
                 return Ok(Waited::Hit(hit));
             }
@@ -155,13 +193,36 @@ impl<'a> Execution<'a> {
     }
 
     async fn hit(&mut self, hit: Hit) -> Result<ExecutionResult> {
+        self.show_log(&hit);
         self.replay(&hit).await?;
+        self.end_idle().await;
         Ok(ExecutionResult {
             snapshot: Some(hit.snapshot),
             cached: true,
+            saved: hit.cost,
             phases: self.phases.take_times(),
             ..ExecutionResult::default()
         })
+    }
+
+    /// Gives the stored log the name that the caller wants for it.
+    fn show_log(&self, hit: &Hit) {
+        let (Some(path), Some(log)) = (&self.options.log, &hit.log) else {
+            return;
+        };
+        if let Err(error) = self.engine.registry.logs().show(log, path) {
+            let path = path.display();
+            self.phases.notice(|| {
+                format!("the output of this command cannot be written to {path}: {error}")
+            });
+        }
+    }
+
+    /// Ends the VM of an earlier execution, if it was not used.
+    pub(super) async fn end_idle(&mut self) {
+        if let Some(idle) = self.idle.take() {
+            self.destroy(idle.vm).await;
+        }
     }
 
     /// Delivers the stored output. That it is gone does not make the hit a miss.

@@ -1,25 +1,19 @@
 //! Running an action: from the creation of its VM to the end of it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 use hm_vm_core::{
-    CancelCause, Cancellation, Error, ExecOutcome, ExecRequest, ExecutionResult, ImageSource,
-    OutputSink, Phase, SnapshotId, SnapshotLabel,
+    Action, Error, ExecOutcome, ExecutionResult, ImageSource, InjectSource, Phase, SnapshotId,
+    SnapshotLabel, Vm,
 };
 
+use super::ExecuteOptions;
 use super::execute::{Execution, Turn};
 use super::guard::{LiveVm, Unclaimed};
-use super::phases::cancelled;
-use crate::output::{RecordedOutput, Recorder};
-use crate::registry::{Publication, PutDetails, StoredOutput};
-
-/// Time that a backend has for ending a stopped command, after the grace period, before the engine
-/// drops the call. Rule V13 makes this needless; a backend that hangs must not hang its callers.
-const ABANDON_AFTER: Duration = Duration::from_secs(30);
-
-/// Snapshots of earlier executions whose removal is tried again by each publication.
-const RETRIED_REMOVALS: usize = 8;
+use super::slot::IdleVm;
+use crate::registry::{PutDetails, StoredOutput};
 
 /// What the VM gave.
 #[derive(Default)]
@@ -37,23 +31,17 @@ impl Execution<'_> {
         &mut self,
         cached: Option<(&str, Turn)>,
     ) -> Result<ExecutionResult> {
-        let (backend, config) = (&self.engine.backend, &self.engine.config);
-        let vm = match &self.action.source {
-            ImageSource::Image(image) => {
-                let create = backend.create(image, config);
-                self.phases.run_or_cancel(Phase::Create, create).await?
-            }
-            ImageSource::Snapshot(snapshot) => {
-                let restore = backend.restore(snapshot, config);
-                self.phases.run_or_cancel(Phase::Restore, restore).await?
-            }
+        let mut vm = match self.take_idle().await {
+            Some(vm) => vm,
+            None => self.start().await?,
         };
-        let mut vm = LiveVm::new(vm);
         let outcome = self.use_vm(&mut vm, cached).await;
-        let destroyed = self.phases.run(Phase::Destroy, vm.destroy()).await;
-        if let Err(error) = destroyed {
-            self.phases
-                .notice(|| format!("failed to free all that the VM held: {error:#}"));
+        if let Ok(outcome) = &outcome
+            && let Some(state) = self.handed_over(outcome)
+        {
+            self.leave(vm, state);
+        } else {
+            self.destroy(vm).await;
         }
         let outcome = outcome?;
         // No await from here on: who gets the result owns its snapshots.
@@ -70,11 +58,69 @@ impl Execution<'_> {
         })
     }
 
-    async fn use_vm(&mut self, vm: &mut LiveVm, cached: Option<(&str, Turn)>) -> Result<Outcome> {
-        if let Some(directory) = &self.action.inject {
-            let inject = vm.get()?.inject(directory, &self.action.working_dir);
-            self.phases.run_or_cancel(Phase::Inject, inject).await?;
+    async fn start(&mut self) -> Result<LiveVm> {
+        let (backend, config) = (&self.engine.backend, self.setup.config);
+        self.begun = Some(Instant::now());
+        let vm = match &self.action.source {
+            ImageSource::Image(image) => {
+                let create = backend.create(image, config);
+                self.phases.run_or_cancel(Phase::Create, create).await?
+            }
+            ImageSource::Snapshot(snapshot) => {
+                let restore = backend.restore(snapshot, config);
+                self.phases.run_or_cancel(Phase::Restore, restore).await?
+            }
+        };
+        Ok(LiveVm::new(vm))
+    }
+
+    /// The VM that was handed over, if it is the same as a new one would be. Another one is ended.
+    async fn take_idle(&mut self) -> Option<LiveVm> {
+        self.begun = Some(Instant::now());
+        let idle = self.idle.take()?;
+        let is_source =
+            matches!(&self.action.source, ImageSource::Snapshot(source) if *source == idle.state);
+        let is_same =
+            Arc::ptr_eq(&idle.backend, &self.engine.backend) && idle.config == *self.setup.config;
+        if is_source && is_same {
+            return Some(idle.vm);
         }
+        self.destroy(idle.vm).await;
+        None
+    }
+
+    /// The state of the VM, if it is to be handed over.
+    fn handed_over(&self, outcome: &Outcome) -> Option<SnapshotId> {
+        self.options.vm.leave.as_ref()?;
+        match (&outcome.entered, &outcome.ephemeral) {
+            (Some(entered), _) => Some(entered.clone()),
+            (None, Some(ephemeral)) => ephemeral.id().ok().cloned(),
+            (None, None) => None,
+        }
+    }
+
+    fn leave(&self, vm: LiveVm, state: SnapshotId) {
+        if let Some(slot) = &self.options.vm.leave {
+            slot.put(IdleVm {
+                vm,
+                backend: Arc::clone(&self.engine.backend),
+                state,
+                config: self.setup.config.clone(),
+            });
+        }
+    }
+
+    /// Ends a VM. That something of it cannot be freed is no failure of the execution.
+    pub(super) async fn destroy(&mut self, vm: LiveVm) {
+        let destroyed = self.phases.run(Phase::Destroy, vm.destroy()).await;
+        if let Err(error) = destroyed {
+            self.phases
+                .notice(|| format!("failed to free all that the VM held: {error:#}"));
+        }
+    }
+
+    async fn use_vm(&mut self, vm: &mut LiveVm, cached: Option<(&str, Turn)>) -> Result<Outcome> {
+        self.inject(vm).await?;
         self.phases.check()?;
         let key = cached.as_ref().map(|(key, _)| *key);
         let (exec, output) = self.exec(vm, key).await?;
@@ -89,6 +135,9 @@ impl Execution<'_> {
             return Ok(Outcome { kept, ..outcome });
         }
         let Some((key, turn)) = cached else {
+            if self.options.no_snapshot {
+                return Ok(outcome);
+            }
             let ephemeral = self.snapshot(vm, &SnapshotLabel::Ephemeral).await?;
             return Ok(Outcome {
                 ephemeral: Some(ephemeral),
@@ -97,8 +146,25 @@ impl Execution<'_> {
         };
         let label = SnapshotLabel::Cached(key.to_owned());
         let snapshot = self.snapshot(vm, &label).await?;
-        let entered = self.publish(key, snapshot, output, turn).await?;
+        let details = PutDetails {
+            components: self.options.components.clone(),
+            output: output.map(StoredOutput),
+            parent: match &self.action.source {
+                ImageSource::Snapshot(parent) => Some(parent.clone()),
+                ImageSource::Image(_) => None,
+            },
+            cost: self.begun.map(|begun| begun.elapsed()),
+        };
+        let entered = self.publish(key, snapshot, details, turn).await?;
         Ok(Outcome { entered, ..outcome })
+    }
+
+    async fn inject(&mut self, vm: &mut LiveVm) -> Result<()> {
+        if self.action.inject.is_none() && self.options.injects.is_empty() {
+            return Ok(());
+        }
+        let injects = injects(&**vm.get()?, self.action, self.options);
+        self.phases.run_or_cancel(Phase::Inject, injects).await
     }
 
     async fn snapshot(&mut self, vm: &mut LiveVm, label: &SnapshotLabel) -> Result<Unclaimed> {
@@ -128,201 +194,47 @@ impl Execution<'_> {
             }
         }
     }
+}
 
-    /// Runs the command; with a key, records its output.
-    async fn exec(
-        &mut self,
-        vm: &mut LiveVm,
-        key: Option<&str>,
-    ) -> Result<(ExecOutcome, Option<RecordedOutput>)> {
-        let Some(key) = key else {
-            return Ok((self.exec_to(vm, self.sink).await?, None));
-        };
-        let recorder = Recorder::new(self.engine.registry.logs(), key, self.sink);
-        let outcome = self.exec_to(vm, &recorder).await;
-        recorder.flush();
-        let outcome = outcome?;
-        let (output, failure) = recorder.finish();
-        if let Some(error) = failure {
-            self.phases
-                .notice(|| format!("the output of this command cannot be stored: {error}"));
+/// Brings all that is to be injected, one after the other.
+///
+/// No `async fn`: `vm` must not be shared across an await, so all futures are made before the first one.
+fn injects<'a>(
+    vm: &'a dyn Vm,
+    action: &'a Action,
+    options: &'a ExecuteOptions,
+) -> impl Future<Output = Result<()>> + Send + 'a {
+    let plain = action.inject.as_ref();
+    let plain = plain.map(|directory| vm.inject(directory, &action.working_dir));
+    let further: Vec<_> = options
+        .injects
+        .iter()
+        .map(|(source, target)| (source, vm.inject_from(source, target)))
+        .collect();
+    let digests = options.inject_digests.iter().map(Option::as_ref);
+    let digests = digests.chain(std::iter::repeat(None));
+    async move {
+        if let Some(plain) = plain {
+            plain.await?;
         }
-        Ok((outcome, Some(output)))
-    }
-
-    /// Runs the command until it ends, its time is over, or the execution is cancelled.
-    async fn exec_to(&mut self, vm: &mut LiveVm, sink: &dyn OutputSink) -> Result<ExecOutcome> {
-        let stop = Cancellation::new();
-        let request = ExecRequest {
-            env: &self.action.env,
-            working_dir: &self.action.working_dir,
-            grace: self.options.grace,
-            ..ExecRequest::new(&self.action.cmd, &stop)
-        };
-        let exec = vm.get()?.exec_with(&request, sink);
-        let watch = stop_in_time(
-            &stop,
-            self.phases.cancel(),
-            self.action.timeout,
-            self.options.grace,
-        );
-        let outcome = self
-            .phases
-            .run(Phase::Exec, async {
-                tokio::select! {
-                    biased;
-                    outcome = exec => Some(outcome),
-                    () = watch => None,
-                }
-            })
-            .await;
-        let Some(cause) = stop.cause() else {
-            return outcome.unwrap_or_else(|| Err(anyhow::anyhow!("the command was abandoned")));
-        };
-        // Stopped is stopped, even if the command then ended well: its work may be half done.
-        let error = Error::from(cause);
-        match outcome {
-            None => self
-                .phases
-                .notice(|| "the backend did not end the command: it was abandoned".into()),
-            Some(Err(other)) if other.downcast_ref() != Some(&error) => self
-                .phases
-                .notice(|| format!("while the command was being stopped: {other:#}")),
-            Some(_) => {}
+        for ((source, inject), expected) in further.into_iter().zip(digests) {
+            check_digest(source, expected, inject.await?)?;
         }
-        Err(error.into())
-    }
-
-    /// Enters the snapshot under its key, lets the next one have the turn, and removes what the
-    /// entry replaces or evicts.
-    async fn publish(
-        &mut self,
-        key: &str,
-        snapshot: Unclaimed,
-        output: Option<RecordedOutput>,
-        turn: Turn,
-    ) -> Result<Option<SnapshotId>> {
-        if let Err(cancelled) = self.phases.check() {
-            self.give_up(snapshot).await;
-            return Err(cancelled);
-        }
-        let begun = self.phases.begin(Phase::Publish);
-        let details = PutDetails {
-            components: self.options.components.clone(),
-            output: output.map(StoredOutput),
-        };
-        let entered = self.enter(key, snapshot, details).await;
-        drop(turn);
-        let entered = match entered {
-            Ok((snapshot, freed)) => {
-                self.remove_freed(freed).await;
-                Ok(snapshot)
-            }
-            Err(error) => Err(error),
-        };
-        self.phases.end(begun);
-        entered
-    }
-
-    /// Puts the snapshot into the registry. It has an owner then; if that fails, it is removed.
-    async fn enter(
-        &mut self,
-        key: &str,
-        unclaimed: Unclaimed,
-        details: PutDetails,
-    ) -> Result<(Option<SnapshotId>, Vec<SnapshotId>)> {
-        let registry = &self.engine.registry;
-        let mut publication = Publication::new(key, unclaimed.id()?, details, true)?;
-        match registry.publish_now(&mut publication) {
-            Ok(Some(freed)) => Ok((unclaimed.claim(), freed)),
-            Err(error) => {
-                self.give_up(unclaimed).await;
-                Err(error)
-            }
-            // The file is busy. Should this future be dropped, the thread goes on: so the snapshot
-            // goes with it, and is claimed or removed there.
-            Ok(None) => {
-                let registry = registry.handle();
-                tokio::task::spawn_blocking(move || {
-                    let freed = registry.publish_blocking(publication)?;
-                    Ok((unclaimed.claim(), freed))
-                })
-                .await?
-            }
-        }
-    }
-
-    async fn give_up(&mut self, snapshot: Unclaimed) {
-        if let Err(error) = snapshot.remove().await {
-            self.phases
-                .notice(|| format!("failed to remove the snapshot: {error:#}"));
-        }
-    }
-
-    /// Removes what the registry handed back, and tries what earlier executions could not remove.
-    async fn remove_freed(&mut self, freed: Vec<SnapshotId>) {
-        let (backend, registry) = (&self.engine.backend, &self.engine.registry);
-        // All guarded at once: should this be dropped at one, the others go as well.
-        let guarded: Vec<(SnapshotId, Unclaimed)> = freed
-            .iter()
-            .map(|id| (id.clone(), Unclaimed::new(id.clone(), backend, registry)))
-            .collect();
-        for (id, snapshot) in guarded {
-            if let Err(error) = snapshot.remove().await {
-                self.phases
-                    .notice(|| format!("failed to remove the old snapshot {id}: {error:#}"));
-            }
-        }
-        let earlier = registry
-            .doomed(RETRIED_REMOVALS + freed.len())
-            .await
-            .unwrap_or_default();
-        for snapshot in earlier.iter().filter(|id| !freed.contains(id)) {
-            if let Err(error) = self.remove_doomed(snapshot).await {
-                tracing::debug!(%snapshot, error = %format!("{error:#}"), "a removal failed again");
-            }
-        }
-    }
-
-    async fn remove_doomed(&self, snapshot: &SnapshotId) -> Result<()> {
-        self.engine.backend.remove_snapshot(snapshot).await?;
-        self.engine.registry.settle(snapshot).await
+        Ok(())
     }
 }
 
-/// Triggers `stop` when the time is over or `cancel` is triggered, and passes a kill on. Returns
-/// when the command should long have been dead; never, if nothing stops it.
-async fn stop_in_time(
-    stop: &Cancellation,
-    cancel: Option<&Cancellation>,
-    timeout: Option<Duration>,
-    grace: Duration,
-) {
-    let over = async {
-        match timeout {
-            Some(limit) => {
-                tokio::time::sleep(limit).await;
-                CancelCause::Timeout(limit)
-            }
-            None => std::future::pending().await,
-        }
-    };
-    let cause = tokio::select! {
-        biased;
-        cause = cancelled(cancel) => cause,
-        cause = over => cause,
-    };
-    stop.cancel(cause.clone());
-    let killed = async {
-        match cancel {
-            Some(cancel) => cancel.killed().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        () = killed => stop.kill(cause),
-        () = tokio::time::sleep(grace) => {}
+/// Fails when an inject brought something else than what its key says.
+fn check_digest(
+    source: &InjectSource,
+    expected: Option<&String>,
+    brought: Option<String>,
+) -> Result<(), Error> {
+    match (expected, brought) {
+        (Some(expected), Some(digest)) if *expected != digest => Err(Error::InputChanged {
+            directory: source.directory.display().to_string(),
+            digest,
+        }),
+        _ => Ok(()),
     }
-    tokio::time::sleep(ABANDON_AFTER).await;
 }
