@@ -1,0 +1,322 @@
+//! From the graph to a [`Pipeline`].
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use hm_vm_core::NetworkPolicy;
+
+use super::model::{CacheTable, Edge, GraphFile, GraphTable, NodeTable, StepTable};
+use crate::parse::{
+    Arrow, DEFAULT_IMAGE, EnvValue, FromNode, Map, Node, Reader, STEP_LIMIT, Text, VariableName,
+    directory_name, find_cycles, nearest, step_name,
+};
+use crate::pipeline::{CacheMode, CacheRule, Pipeline, Step, StepBase, StepId, StepLimits};
+
+/// Runners that stand for a VM.
+const RUNNERS: [&str; 3] = ["vm", "hm-vm", "default"];
+
+/// What depends on what, by place in the list of nodes.
+#[derive(Debug)]
+struct Edges {
+    parents: Vec<Option<Arrow>>,
+    needs: Vec<Vec<Arrow>>,
+}
+
+/// Reads a graph of `hm`. Problems are noted.
+pub(crate) fn read(root: &Node, directory: &Path, reader: &mut Reader<'_>) -> Option<Pipeline> {
+    reader.null_is_absent = true;
+    let file = GraphFile::from_node(root, reader)?;
+    if file.version.text != "0" {
+        reader.report_with(
+            file.version.span,
+            format!(
+                "unknown version `{}` of the graph format",
+                file.version.text
+            ),
+            "only version \"0\" is known",
+        );
+        return None;
+    }
+    let graph = file.graph;
+    if graph.edge_property.text != "directed" {
+        let hint = "write \"directed\"";
+        reader.report_with(graph.edge_property.span, "the graph is not directed", hint);
+    }
+    if graph.nodes.0.is_empty() {
+        reader.report_with(root.span, "the graph has no steps", "add a node");
+        return None;
+    }
+    if graph.nodes.0.len() > STEP_LIMIT {
+        let message = format!("the graph has more than {STEP_LIMIT} steps");
+        reader.report_with(root.span, message, "split it");
+        return None;
+    }
+    let edges = edges(&graph, reader);
+    let keys = keys(&graph, reader);
+    let arrows: Vec<Vec<Arrow>> = edges
+        .parents
+        .iter()
+        .zip(&edges.needs)
+        .map(|(parent, needs)| parent.iter().chain(needs).copied().collect())
+        .collect();
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    if !find_cycles(&names, &arrows, reader) {
+        return None;
+    }
+    let default_image = file
+        .default_image
+        .map_or_else(|| DEFAULT_IMAGE.to_owned(), |image| image.value);
+    check_images(&graph, &edges, &default_image, reader);
+    let mut steps = Vec::with_capacity(graph.nodes.0.len());
+    for (index, node) in graph.nodes.0.into_iter().enumerate() {
+        steps.push(step(node.0?, index, &edges, &default_image, reader));
+    }
+    Some(Pipeline {
+        name: directory_name(directory),
+        directory: directory.to_owned(),
+        backend: None,
+        timeout: file
+            .timeout_seconds
+            .map(|seconds| Duration::from_secs(seconds.0)),
+        parallelism: None,
+        changed_since: None,
+        steps,
+    })
+}
+
+/// The key of each node; what has none gets its place.
+fn keys(graph: &GraphTable, reader: &mut Reader<'_>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let mut keys = Vec::with_capacity(graph.nodes.0.len());
+    for (index, node) in graph.nodes.0.iter().enumerate() {
+        let Some(node) = &node.0 else {
+            keys.push(format!("#{index}"));
+            continue;
+        };
+        let key = &node.step.key;
+        if let Err(wrong) = step_name(&key.text) {
+            reader.note(key.span, wrong.message, wrong.suggestion);
+        }
+        if !seen.insert(&key.text) {
+            let message = format!("duplicate step `{}`", key.text);
+            reader.report_with(key.span, message, "give each step a `key` of its own");
+        }
+        keys.push(key.text.clone());
+    }
+    keys
+}
+
+fn edges(graph: &GraphTable, reader: &mut Reader<'_>) -> Edges {
+    let count = graph.nodes.0.len();
+    let places = places(graph, reader);
+    let mut edges = Edges {
+        parents: vec![None; count],
+        needs: vec![Vec::new(); count],
+    };
+    let mut seen = HashSet::new();
+    for edge in &graph.edges.0 {
+        let Edge::Arrow {
+            span,
+            from,
+            to,
+            kind,
+        } = edge
+        else {
+            continue;
+        };
+        let mut known = true;
+        for index in [from, to] {
+            if !places.contains_key(index) {
+                reader.report_with(
+                    *span,
+                    format!("the edge leads to node {index}, which is not there"),
+                    "remove the edge, or add the node",
+                );
+                known = false;
+            }
+        }
+        if !known {
+            continue;
+        }
+        let (from, to) = (places[from], places[to]);
+        let arrow = Arrow {
+            to: from,
+            span: *span,
+        };
+        match kind.text.as_str() {
+            "builds_in" if edges.parents[to].is_some() => reader.report_with(
+                *span,
+                "a step cannot fork from two others",
+                "keep one \"builds_in\", and make the other \"depends_on\"",
+            ),
+            "builds_in" => edges.parents[to] = Some(arrow),
+            "depends_on" => {
+                if seen.insert((from, to)) {
+                    edges.needs[to].push(arrow);
+                }
+            }
+            other => unknown(kind, other, "edge", &["builds_in", "depends_on"], reader),
+        }
+    }
+    edges
+}
+
+/// From an index of the graph to a place in the list of nodes, which has no holes.
+fn places(graph: &GraphTable, reader: &mut Reader<'_>) -> HashMap<u64, usize> {
+    let holes: HashSet<u64> = graph
+        .node_holes
+        .iter()
+        .flat_map(|holes| &holes.0)
+        .map(|index| index.0)
+        .collect();
+    let total = (graph.nodes.0.len() + holes.len()) as u64;
+    if let Some(hole) = holes.iter().filter(|hole| **hole >= total).min() {
+        let span = graph.edge_property.span;
+        let hint = "write the indices that no node has";
+        reader.report_with(
+            span,
+            format!("`node_holes` has {hole}, beyond all nodes"),
+            hint,
+        );
+    }
+    let live = (0..total).filter(|index| !holes.contains(index));
+    live.zip(0..graph.nodes.0.len()).collect()
+}
+
+fn unknown(at: &Text, word: &str, what: &str, known: &[&str], reader: &mut Reader<'_>) {
+    let hint = match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("known are {}", known.join(", ")),
+    };
+    reader.report_with(at.span, format!("unknown {what} `{word}`"), hint);
+}
+
+/// A step that forks from another one may name its image only if that is where the other one comes from.
+fn check_images(graph: &GraphTable, edges: &Edges, default: &str, reader: &mut Reader<'_>) {
+    let image_of = |index: usize| {
+        let node: Option<&NodeTable> = graph.nodes.0[index].0.as_ref();
+        node.and_then(|node| node.step.image.as_ref())
+    };
+    for index in 0..graph.nodes.0.len() {
+        let (Some(image), Some(parent)) = (image_of(index), edges.parents[index]) else {
+            continue;
+        };
+        // Up to the next step that names an image: that one is checked itself.
+        let mut at = parent.to;
+        while image_of(at).is_none()
+            && let Some(next) = edges.parents[at]
+        {
+            at = next.to;
+        }
+        let theirs = image_of(at).map_or(default, |image| image.value.as_str());
+        if theirs != image.value {
+            reader.report_with(
+                image.span,
+                format!("the step forks from another one, whose image is `{theirs}`"),
+                "remove `image`, or the edge \"builds_in\"",
+            );
+        }
+    }
+}
+
+fn step(
+    node: NodeTable,
+    index: usize,
+    edges: &Edges,
+    default_image: &str,
+    reader: &mut Reader<'_>,
+) -> Step {
+    let step: StepTable = node.step;
+    let mut env = environment(node.env);
+    env.extend(environment(step.env));
+    if let Some(runner) = &step.runner
+        && !RUNNERS.contains(&runner.text.as_str())
+    {
+        unknown(runner, &runner.text, "runner", &RUNNERS, reader);
+    }
+    if let Some(arguments) = step.runner_args.filter(|arguments| !arguments.empty) {
+        let hint = "remove them: every step runs in a VM of hmvm";
+        reader.report_with(arguments.span, "`runner_args` are not known here", hint);
+    }
+    // A name for people, in addition to the key that everything here is shown by.
+    drop(step.label);
+    let parent = edges.parents[index].map(|arrow| arrow.to);
+    let base = match (parent, step.image) {
+        (Some(parent), _) => StepBase::Step(StepId(parent)),
+        (None, Some(image)) => StepBase::Image(image.value),
+        (None, None) => StepBase::Image(default_image.to_owned()),
+    };
+    let needs = edges.needs[index].iter().map(|arrow| arrow.to);
+    Step {
+        name: step.key.text.clone(),
+        group: step.key.text,
+        run: step.cmd.value,
+        shell: None,
+        base,
+        needs: needs.filter(|to| Some(*to) != parent).map(StepId).collect(),
+        injects: Vec::new(),
+        working_dir: "/".to_owned(),
+        env,
+        user: None,
+        timeout: step
+            .timeout_seconds
+            .map(|seconds| Duration::from_secs(seconds.0)),
+        retries: 0,
+        limits: StepLimits::default(),
+        // The format has no word for it, and its steps are written for machines with a network.
+        network: NetworkPolicy::Outbound,
+        cache: CacheRule {
+            mode: step
+                .cache
+                .map_or(CacheMode::Auto, |cache| cache_mode(cache, reader)),
+            ..CacheRule::default()
+        },
+        condition: None,
+        outputs: Vec::new(),
+        caches: Vec::new(),
+        secrets: Vec::new(),
+        allow_failure: false,
+        services: Vec::new(),
+    }
+}
+
+fn environment(table: Option<Map<VariableName, EnvValue>>) -> BTreeMap<String, String> {
+    let entries = table.map_or_else(Vec::new, |map| map.entries);
+    entries
+        .into_iter()
+        .map(|(name, value)| (name.text, value.0))
+        .collect()
+}
+
+fn cache_mode(cache: CacheTable, reader: &mut Reader<'_>) -> CacheMode {
+    const KNOWN: [&str; 7] = [
+        "none",
+        "no_cache",
+        "off",
+        "auto",
+        "on_change",
+        "forever",
+        "key",
+    ];
+    let CacheTable { policy, key } = cache;
+    match (policy.text.as_str(), key) {
+        ("none" | "no_cache" | "off", None) => CacheMode::Off,
+        ("none" | "no_cache" | "off", Some(key)) => {
+            let hint = "remove `key`, or choose another policy";
+            reader.report_with(key.span, "a step that is not cached has no key", hint);
+            CacheMode::Off
+        }
+        ("auto" | "on_change" | "forever", None) => CacheMode::Auto,
+        ("auto" | "on_change" | "forever" | "key", Some(key)) => CacheMode::Key(key.value),
+        ("key", None) => {
+            let hint = "add `key`, or choose another policy";
+            reader.report_with(policy.span, "the policy `key` needs a key", hint);
+            CacheMode::Auto
+        }
+        (other, _) => {
+            unknown(&policy, other, "cache policy", &KNOWN, reader);
+            CacheMode::Auto
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The JSON schema of the pipeline file, for editors.
+
+use serde_json::Value;
+
+use crate::parse::{FileTable, FromNode};
+
+/// The JSON schema (draft 2020-12) of the file, for TOML and JSON alike. Made from the same declarations as
+/// the reader: a key is in both, or in neither.
+pub fn json_schema() -> Value {
+    let mut schema = FileTable::schema();
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = "hmvm pipeline".into();
+    schema
+}
