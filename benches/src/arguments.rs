@@ -30,6 +30,10 @@ pub(crate) enum Part {
     Inject,
     Many,
     Program,
+    Chain,
+    Parallel,
+    Workspace,
+    Lines,
     Registry,
     Memory,
 }

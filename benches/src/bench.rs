@@ -8,7 +8,8 @@ use anyhow::{Context as _, ensure};
 
 use crate::arguments::Arguments;
 use crate::ours::Ours;
-use crate::peers::{Bwrap, Docker, DockerOnly, Dockerd, Runc};
+use crate::peers::{BuildKit, Buildah, Bwrap, Docker, DockerOnly, Dockerd, Runc};
+use crate::pipelines::Pipelines;
 use crate::talk;
 
 /// The machine under test with all racers ready, or the reason why one is not.
@@ -25,6 +26,10 @@ pub(crate) struct Bench {
     pub(crate) bwrap: Result<Bwrap, String>,
     pub(crate) runc: Result<Runc, String>,
     pub(crate) docker: Result<Docker, String>,
+    pub(crate) buildkit: Result<BuildKit, String>,
+    pub(crate) buildah: Result<Buildah, String>,
+    /// `hmvm run`.
+    pub(crate) pipelines: Result<Pipelines, String>,
     // Ends before the daemon does: fields are dropped in this order.
     docker_only: Result<DockerOnly, String>,
     pub(crate) daemon: Result<Rc<Dockerd>, String>,
@@ -57,6 +62,14 @@ impl Bench {
         );
         talk::progress("preparing: hmvm");
         let hmvm = build_hmvm(&repository, target).map_err(|error| format!("{error:#}"));
+        talk::progress("preparing: the builders");
+        let buildkit = daemon
+            .clone()
+            .and_then(|daemon| BuildKit::new(daemon, &folder.join("buildkit")));
+        let buildah = Buildah::new(&folder.join("buildah"), &tar);
+        let pipelines = hmvm
+            .clone()
+            .and_then(|program| Pipelines::open(program, &folder, &tar));
         let bench = Self {
             quick: arguments.quick,
             hmvm,
@@ -64,6 +77,9 @@ impl Bench {
             bwrap: Bwrap::new(&root),
             runc: Runc::new(&root, &folder.join("runc")),
             docker: daemon.clone().map(Docker::new),
+            buildkit,
+            buildah,
+            pipelines,
             docker_only,
             daemon,
             repository,
@@ -101,6 +117,9 @@ impl Bench {
             self.runc.as_ref().err(),
             self.daemon.as_ref().err(),
             self.docker_only.as_ref().err(),
+            self.buildkit.as_ref().err(),
+            self.buildah.as_ref().err(),
+            self.pipelines.as_ref().err(),
         ];
         for why in missing.into_iter().flatten() {
             talk::progress(&format!("missing: {why}"));

@@ -94,7 +94,7 @@ fn is_root() -> bool {
 }
 
 fn versions() -> String {
-    let mut versions: Vec<String> = ["bwrap", "runc", "docker", "dockerd"]
+    let mut versions: Vec<String> = ["bwrap", "runc", "docker", "dockerd", "buildah"]
         .map(peers::version)
         .into_iter()
         .collect();

@@ -11,6 +11,7 @@ mod machine;
 mod measure;
 mod ours;
 mod peers;
+mod pipelines;
 mod report;
 mod row;
 mod rows;

@@ -16,6 +16,10 @@ pub(crate) enum Who {
     Docker,
     /// The published Docker-only crate of the same API with the same daemon.
     DockerOnly,
+    /// `docker build` with the BuildKit of that daemon.
+    BuildKit,
+    /// `buildah build --layers`.
+    Buildah,
 }
 
 impl fmt::Display for Who {
@@ -26,6 +30,8 @@ impl fmt::Display for Who {
             Self::Runc => "runc",
             Self::Docker => "docker",
             Self::DockerOnly => "Docker-only crate",
+            Self::BuildKit => "docker build",
+            Self::Buildah => "buildah",
         })
     }
 }

@@ -138,6 +138,10 @@ impl Report {
                 let row = self.rows.iter().find(|other| other.id == row)?;
                 row.median(who).map(|median| median.mul_f64(factor))
             }
+            Target::Above { by, row } => {
+                let row = self.rows.iter().find(|other| other.id == row)?;
+                row.median(Who::Ours).map(|median| median + by)
+            }
         }
     }
 
@@ -169,6 +173,8 @@ medians, the fastest round, how many times our median a racer takes, and the num
 - **runc**: `runc run` of the default specification with a read-only root.
 - **docker**: `docker run --rm`, `docker commit` and `docker cp` with a daemon started for this run, without a bridge.
 - **Docker-only crate**: `hm-vm` 0.0.9 from crates.io on the same daemon.
+- **docker build**: the same daemon's BuildKit; **buildah**: `buildah build --layers`. Both from a `Dockerfile` of `RUN` lines;
+  fresh is `--no-cache`. Beside them hm-vm is the program `hmvm run`, from its start to its end, with a store of its own.
 
 A snapshot of ours is visible at once and synced to disk in the background (see [caching.md](caching.md)); the time is until it
 is visible. `docker commit` does not wait for the disk either. A registry `get` of ours also counts the hit and keeps a strict
@@ -219,6 +225,7 @@ fn explain(target: &Target) -> String {
     match target {
         Target::AtMost(_) => String::new(),
         Target::TimesOf { factor, row, who } => format!("{factor} × {who}, {row}: "),
+        Target::Above { by, row } => format!("{} above {row}: ", show(*by)),
     }
 }
 

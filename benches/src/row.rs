@@ -55,6 +55,11 @@ pub(crate) enum Target {
         row: &'static str,
         who: Who,
     },
+    /// So much more than our own median of some row of the same run.
+    Above {
+        by: Duration,
+        row: &'static str,
+    },
 }
 
 /// A number that is not a time.

@@ -1,5 +1,8 @@
 //! The peers, each driven the way its users drive it.
 
+mod build_file;
+mod buildah;
+mod buildkit;
 mod bwrap;
 mod command;
 mod docker;
@@ -7,6 +10,9 @@ mod docker_only;
 mod dockerd;
 mod runc;
 
+pub(crate) use build_file::STEPS as CHAIN_STEPS;
+pub(crate) use buildah::Buildah;
+pub(crate) use buildkit::BuildKit;
 pub(crate) use bwrap::Bwrap;
 pub(crate) use command::version;
 pub(crate) use docker::Docker;

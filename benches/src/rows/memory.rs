@@ -46,7 +46,7 @@ const KIB_IN_A_MIB: f64 = 1024.0;
     clippy::cast_precision_loss,
     reason = "memory of machines of today is far below 2^52 KiB"
 )]
-fn mib(kib: i64) -> f64 {
+pub(super) fn mib(kib: i64) -> f64 {
     kib as f64 / KIB_IN_A_MIB
 }
 
@@ -165,7 +165,7 @@ impl OutputSink for Counted {
 }
 
 /// One line of a table of `name: number kB`, in KiB.
-fn kib(path: &str, name: &str) -> anyhow::Result<i64> {
+pub(super) fn kib(path: &str, name: &str) -> anyhow::Result<i64> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
     text.lines()
         .find_map(|line| line.strip_prefix(name))

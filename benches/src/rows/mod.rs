@@ -1,13 +1,17 @@
 //! What is measured.
 
+mod chain;
 mod fork;
 mod inject;
+mod lines;
 mod memory;
+mod parallel;
 mod program;
 mod registry;
 mod run;
 mod snapshot;
 mod steps;
 mod tree;
+mod workspace;
 
 pub(crate) use run::run;

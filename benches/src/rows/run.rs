@@ -1,6 +1,8 @@
 //! From a part of the command line to its rows.
 
-use super::{fork, inject, memory, program, registry, snapshot, steps};
+use super::{
+    chain, fork, inject, lines, memory, parallel, program, registry, snapshot, steps, workspace,
+};
 use crate::arguments::Part;
 use crate::bench::Bench;
 use crate::report::Report;
@@ -16,6 +18,10 @@ pub(crate) fn run(part: Part, bench: &Bench, report: &mut Report) -> anyhow::Res
         Part::Inject => report.add(inject::rows(bench)?),
         Part::Many => report.add(vec![steps::many(bench)]),
         Part::Program => report.add(vec![program::row(bench)]),
+        Part::Chain => report.add(chain::rows(bench)),
+        Part::Parallel => report.add(parallel::rows(bench)),
+        Part::Workspace => report.add(workspace::rows(bench)?),
+        Part::Lines => lines::measure(bench, report),
         Part::Registry => report.add(registry::rows(bench)?),
         Part::Memory => report.add_figures(memory::figures(bench)),
     }
