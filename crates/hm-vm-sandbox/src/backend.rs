@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use hm_vm_core::{
-    Capabilities, Error, InjectEntry, InjectSource, Limit, NetworkPolicy, Protection, SnapshotId,
-    Vm, VmBackend, VmConfig,
+    Capabilities, Error, InjectEntry, InjectSource, Limit, NetworkPolicy, PrivateNetwork,
+    PrivateNetworkRequest, Protection, SnapshotId, Vm, VmBackend, VmConfig,
 };
 use hm_vm_store::{Base, Lower, Store, VmFiles};
 use hm_vm_sys::UserNamespace;
@@ -17,6 +17,7 @@ use crate::error::contract;
 use crate::files;
 use crate::limits::LimitSupport;
 use crate::plan::HostTree;
+use crate::private_network::SandboxNetwork;
 use crate::vm::SandboxVm;
 
 /// How the backend behaves. Nothing to choose yet: a struct, so that choices can be added.
@@ -93,7 +94,7 @@ impl SandboxBackend {
 }
 
 impl Machine {
-    fn prepare(&self) -> Result<()> {
+    pub(crate) fn prepare(&self) -> Result<()> {
         if self.places.get().is_none() {
             files::prepare(self.store.root())?;
             self.user_namespace()?;
@@ -229,6 +230,10 @@ impl VmBackend for SandboxBackend {
             usage: true,
             deep_chains: true,
             inject_patterns: true,
+            users: true,
+            cache_mounts: true,
+            secret_mounts: true,
+            private_networks: true,
             ..Capabilities::default()
         }
     }
@@ -263,6 +268,13 @@ impl VmBackend for SandboxBackend {
             .await
             .context("reading the files to inject")?
             .map_err(contract)
+    }
+
+    async fn private_network(
+        &self,
+        request: &PrivateNetworkRequest,
+    ) -> Result<Arc<dyn PrivateNetwork>> {
+        Ok(Arc::new(SandboxNetwork::new(&self.machine, request).await?))
     }
 
     fn notices(&self) -> Vec<String> {

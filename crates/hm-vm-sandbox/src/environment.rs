@@ -5,6 +5,8 @@ use std::ffi::CString;
 
 use hm_vm_core::Error;
 
+use crate::user::User;
+
 /// Name of every VM. Not unique: it must not make two runs of one command differ.
 pub(crate) const HOST_NAME: &str = "hm-vm";
 
@@ -19,14 +21,25 @@ const DEFAULT: [(&str, &str); 4] = [
     ("LANG", "C.UTF-8"),
 ];
 
-/// The declared environment over the default one, as `NAME=value`.
+/// The declared environment over the default one of the user (root without), as `NAME=value`.
 ///
 /// # Errors
 ///
 /// [`Error::InvalidInput`] for a name that is empty or has `=` or a zero byte in it, and for a
 /// value with a zero byte.
-pub(crate) fn environment(declared: &[(String, String)]) -> Result<Vec<CString>, Error> {
+pub(crate) fn environment(
+    declared: &[(String, String)],
+    user: Option<&User>,
+) -> Result<Vec<CString>, Error> {
     let mut all: BTreeMap<&str, &str> = DEFAULT.into_iter().collect();
+    if let Some(user) = user {
+        let name = user.name.as_str();
+        all.extend([
+            ("HOME", user.home.as_str()),
+            ("USER", name),
+            ("LOGNAME", name),
+        ]);
+    }
     for (name, value) in declared {
         if name.is_empty() || name.contains('=') {
             return Err(Error::InvalidInput {
@@ -62,11 +75,14 @@ pub(crate) struct ProvidedFile {
     pub(crate) content: Vec<u8>,
 }
 
-/// The files that every VM gets.
-pub(crate) fn provided_files(resolv_conf: String) -> Vec<ProvidedFile> {
-    let hosts = format!(
+/// The files that every VM gets. `names` lead to the loopback interface.
+pub(crate) fn provided_files(resolv_conf: String, names: &[String]) -> Vec<ProvidedFile> {
+    let mut hosts = format!(
         "127.0.0.1\tlocalhost\n127.0.1.1\t{HOST_NAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
     );
+    for name in names {
+        hosts.push_str(&format!("127.0.0.1\t{name}\n"));
+    }
     let file = |name, content: String| ProvidedFile {
         name,
         content: content.into_bytes(),
@@ -88,8 +104,11 @@ mod tests {
 
     #[test]
     fn declared_wins_over_default_and_later_over_earlier() {
-        let env =
-            environment(&[pair("PATH", "/a"), pair("X", "1"), pair("X", "2=3\n")]).expect("valid");
+        let env = environment(
+            &[pair("PATH", "/a"), pair("X", "1"), pair("X", "2=3\n")],
+            None,
+        )
+        .expect("valid");
         assert!(env.contains(&c"PATH=/a".into()));
         assert!(env.contains(&c"X=2=3\n".into()));
         assert!(env.contains(&c"HOME=/root".into()));
@@ -100,7 +119,7 @@ mod tests {
     fn names_that_cannot_be_are_refused() {
         for (name, value) in [("", "x"), ("a=b", "x"), ("a\0", "x"), ("a", "\0")] {
             assert!(
-                environment(&[pair(name, value)]).is_err(),
+                environment(&[pair(name, value)], None).is_err(),
                 "{name:?}={value:?}"
             );
         }

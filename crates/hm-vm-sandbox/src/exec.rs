@@ -17,6 +17,8 @@ use tokio::time::sleep;
 
 use crate::disk::Disk;
 use crate::limits::Confinement;
+use crate::mounts::Mounts;
+use crate::private_network::Shared;
 
 /// As much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
@@ -38,6 +40,8 @@ pub(crate) struct Hold {
     pub(crate) confinement: Confinement,
     pub(crate) files: Arc<VmFiles>,
     pub(crate) _disk: Option<Arc<Disk>>,
+    pub(crate) network: Option<Arc<Shared>>,
+    pub(crate) mounts: Option<Mounts>,
     /// The last field: who waits for it finds the others released.
     pub(crate) _busy: OwnedMutexGuard<()>,
 }
@@ -67,6 +71,7 @@ pub(crate) async fn start(plan: Launch, working_dir: &str, hold: Arc<Hold>) -> R
             reason: format!("cannot be entered in the VM: {source}"),
         }
         .into()),
+        Err(LaunchError::Mount { target, source }) => Err(mount_failure(target, &source).into()),
         Err(LaunchError::Protection {
             name,
             doing,
@@ -77,6 +82,27 @@ pub(crate) async fn start(plan: Launch, working_dir: &str, hold: Arc<Hold>) -> R
         }
         .into()),
         Err(LaunchError::Sys(error)) => Err(error).context("starting the VM"),
+    }
+}
+
+fn mount_failure(target: String, source: &std::io::Error) -> Error {
+    use std::io::ErrorKind;
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::NoSpace {
+            doing: format!("making the mount point {target}"),
+        },
+        kind => Error::InvalidInput {
+            what: format!("mount target {target:?}"),
+            reason: match kind {
+                ErrorKind::NotADirectory => {
+                    "it, or something on the way to it, is not a directory in the VM".into()
+                }
+                ErrorKind::AlreadyExists => {
+                    "a symbolic link on the way to it leads nowhere in the VM".into()
+                }
+                _ => format!("cannot be mounted on in the VM: {source}"),
+            },
+        },
     }
 }
 

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+pub(crate) const MOUNTS: &str = "mounts";
 pub(crate) const ROOT: &str = "mounts/root";
 pub(crate) const HOST: &str = "mounts/host";
 pub(crate) const EMPTY: &str = "mounts/empty";
@@ -31,7 +32,7 @@ const FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
 
 /// Makes what is missing of these places. Any number of processes may do so at once.
 pub(crate) fn prepare(store: &Path) -> Result<()> {
-    let mounts = store.join("mounts");
+    let mounts = store.join(MOUNTS);
     make_directory(&mounts, 0o700)?;
     for place in [ROOT, HOST, EMPTY, HOST_VIEW, SKELETON] {
         make_directory(&store.join(place), 0o755)?;

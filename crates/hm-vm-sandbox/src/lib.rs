@@ -14,9 +14,12 @@ mod error;
 mod exec;
 mod files;
 mod limits;
+mod mounts;
 mod network;
 mod plan;
+mod private_network;
 mod terminal;
+mod user;
 mod vm;
 
 pub use backend::{SandboxBackend, SandboxOptions};

@@ -16,13 +16,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
-use hm_vm_core::{NetworkPolicy, Protection};
+use hm_vm_core::Protection;
+use hm_vm_sys::UserNamespace;
 use hm_vm_sys::capabilities::DEFAULT_CAPABILITY_MASK;
 use hm_vm_sys::launch::Op;
 use hm_vm_sys::seccomp;
 
 use crate::environment::{HOST_NAME, ProvidedFile};
 use crate::files;
+use crate::mounts::Mounts;
+use crate::network::Network;
+use crate::user::User;
 
 /// Mount flags, by mount(2).
 mod flag {
@@ -49,7 +53,11 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) cgroup: Vec<Arc<OwnedFd>>,
     /// A size-limited file system that holds `upper` and `work`, and where it belongs.
     pub(crate) disk: Option<(Arc<OwnedFd>, PathBuf)>,
-    pub(crate) network: NetworkPolicy,
+    pub(crate) network: &'a Network,
+    /// Who runs the command, if not root.
+    pub(crate) user: Option<&'a User>,
+    pub(crate) user_namespace: &'a UserNamespace,
+    pub(crate) mounts: Option<&'a Mounts>,
     pub(crate) weaker: &'a [Protection],
     pub(crate) provided: &'a [ProvidedFile],
     /// Too long to be an argument: given as a file.
@@ -83,7 +91,7 @@ fn c_path(path: &Path) -> Result<CString> {
         .with_context(|| format!("path {} has a zero byte", path.display()))
 }
 
-fn mount(source: &str, target: &str, fstype: &str, flags: u64, data: &str) -> Op {
+pub(crate) fn mount(source: &str, target: &str, fstype: &str, flags: u64, data: &str) -> Op {
     Op::Mount {
         source: c(source),
         target: c(target),
@@ -94,7 +102,7 @@ fn mount(source: &str, target: &str, fstype: &str, flags: u64, data: &str) -> Op
     }
 }
 
-fn bind(source: &str, target: &str, flags: u64) -> Op {
+pub(crate) fn bind(source: &str, target: &str, flags: u64) -> Op {
     mount(source, target, "", flag::BIND | flags, "")
 }
 
@@ -170,9 +178,16 @@ pub(crate) fn inner(around: &Surroundings<'_>) -> Result<Vec<Op>> {
         ops.push(cover(&path, &format!("/etc/{}", file.name)));
         ops.push(Op::RemoveFile(c(&path)));
     }
+    let owner = around.user.map_or((0, 0), User::ids);
+    if let Some(mounts) = around.mounts {
+        mounts.fetch(around.store, owner, &mut ops);
+    }
     ops.push(Op::DetachOldRoot);
+    if let Some(mounts) = around.mounts {
+        mounts.show(owner, &mut ops)?;
+    }
     ops.push(Op::HostName(c(HOST_NAME)));
-    if around.network != NetworkPolicy::Host {
+    if around.network.is_new() {
         ops.push(Op::LoopbackUp);
     }
     ops.push(Op::WorkingDirectory(around.working_dir.clone()));
@@ -182,6 +197,10 @@ pub(crate) fn inner(around: &Surroundings<'_>) -> Result<Vec<Op>> {
         hard: 0,
     });
     ops.push(Op::KeepCapabilities(DEFAULT_CAPABILITY_MASK));
+    if let Some(user) = around.user {
+        // Before the filter, which need not allow it, and with the capabilities for it.
+        ops.push(user.op(around.user_namespace));
+    }
     ops.push(Op::NoNewPrivileges);
     if !around.weaker.contains(&Protection::Seccomp) {
         ops.push(Op::Seccomp(seccomp::default_filter()?));
@@ -261,7 +280,7 @@ fn host_tree(around: &Surroundings<'_>, ops: &mut Vec<Op>) -> Result<()> {
 fn system_directories(around: &Surroundings<'_>, ops: &mut Vec<Op>) {
     let plain = flag::NOSUID | flag::NODEV | flag::NOEXEC;
     ops.push(mount("proc", "/proc", "proc", plain, ""));
-    if around.network == NetworkPolicy::Host {
+    if around.network.is_hosts() {
         // A sysfs of our own can only show a network namespace of our own.
         ops.push(bind("sys", "/sys", flag::REC));
         ops.push(Op::ReadOnlyTree(c("/sys")));

@@ -14,6 +14,7 @@ use hm_vm_core::{
     SnapshotLabel, Stream, Terminal, Vm, VmConfig,
 };
 use hm_vm_store::VmFiles;
+use hm_vm_sys::UserNamespace;
 use hm_vm_sys::launch::{Launch, Namespaces};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -23,9 +24,12 @@ use crate::environment::{environment, provided_files, text};
 use crate::error::contract;
 use crate::exec::{self, Ended, Hold, Output, Watched};
 use crate::limits::Confinement;
+use crate::mounts::Mounts;
 use crate::network::Network;
 use crate::plan::{self, SCRIPT_PATH, Surroundings};
+use crate::private_network::Shared;
 use crate::terminal;
+use crate::user::User;
 
 /// A VM: its files, and what it may use.
 #[derive(Debug)]
@@ -93,6 +97,17 @@ impl SandboxVm {
         let busy = self.busy().await;
         request.stop.check()?;
         Ok(Arc::new(Hold {
+            network: match request.network {
+                Some(network) => {
+                    let namespace = self.machine.namespace_for(&self.config)?;
+                    Some(Shared::of(network, &namespace)?)
+                }
+                None => None,
+            },
+            mounts: match request.mounts {
+                [] => None,
+                asked => Some(Mounts::new(asked, &self.machine.store)?),
+            },
             confinement: self.machine.limits.confine(&self.config)?,
             files: Arc::clone(self.files()?),
             _disk: self.disk.clone(),
@@ -109,7 +124,9 @@ impl SandboxVm {
         let files = self.files()?;
         let store = self.machine.store.root();
         let working_dir = working_directory(request.working_dir)?;
-        let mut env = environment(request.env)?;
+        let namespace = self.machine.namespace_for(&self.config)?;
+        let user = self.user(request, &namespace)?;
+        let mut env = environment(request.env, user.as_ref())?;
         if run.terminal.is_some() && !env.iter().any(|pair| pair.as_bytes().starts_with(b"TERM=")) {
             env.push(c"TERM=xterm-256color".into());
         }
@@ -121,7 +138,7 @@ impl SandboxVm {
         };
         put_work_aside(&reached, number)?;
         let (host, lowers) = self.machine.lowers(files, &self.config)?;
-        let provided = provided_files(run.network.resolv_conf());
+        let provided = provided_files(run.network.resolv_conf(), run.network.names());
         let around = Surroundings {
             store,
             lowers,
@@ -131,36 +148,41 @@ impl SandboxVm {
             host,
             cgroup: run.confinement.entrances()?,
             disk: self.disk.as_ref().map(|disk| disk.mount()),
-            network: self.config.network,
+            network: run.network,
+            user: user.as_ref(),
+            user_namespace: &namespace,
+            mounts: run.mounts,
             weaker: &self.config.allow_weaker,
             provided: &provided,
             script,
             terminal: run.terminal,
             working_dir,
         };
-        let null = std::fs::File::open("/dev/null").context("opening /dev/null")?;
-        let duplicate = |fd: &OwnedFd| fd.try_clone().context("duplicating a descriptor");
-        let [stdout, stderr] = run.output;
+        let (outer, inner) = (plan::outer(&around)?, plan::inner(&around)?);
         Ok(Launch {
-            user_namespace: self.machine.namespace_for(&self.config)?,
-            outer: plan::outer(&around)?,
+            user_namespace: namespace,
+            outer,
             namespaces: Namespaces {
-                network: self.config.network != hm_vm_core::NetworkPolicy::Host,
+                network: run.network.namespace(),
             },
-            inner: plan::inner(&around)?,
+            inner,
             argv,
             env,
-            stdio: [
-                match run.input {
-                    Some(input) => duplicate(input)?,
-                    None => null.into(),
-                },
-                duplicate(stdout)?,
-                duplicate(stderr)?,
-            ],
+            stdio: run.stdio()?,
             terminal: run.terminal.is_some(),
-            gated: run.network.needs_attachment() || run.confinement.needs_attachment(),
+            gated: run.network.needs_attachment()
+                || run.confinement.needs_attachment()
+                || user.is_some(),
         })
+    }
+
+    /// The user of a request, where it names one.
+    fn user(&self, request: &ExecRequest<'_>, namespace: &UserNamespace) -> Result<Option<User>> {
+        let Some(asked) = request.user else {
+            return Ok(None);
+        };
+        let upper = self.disk.as_ref().map(|disk| disk.inside("upper"));
+        User::find(asked, self.files()?, upper.as_deref(), namespace).map(Some)
     }
 
     /// Starts the command, and ties limits and network to it.
@@ -219,9 +241,25 @@ impl SandboxVm {
 struct Run<'a> {
     confinement: &'a Confinement,
     network: &'a Network,
+    mounts: Option<&'a Mounts>,
     input: Option<&'a OwnedFd>,
     output: [&'a OwnedFd; 2],
     terminal: Option<&'a Path>,
+}
+
+impl Run<'_> {
+    /// Standard input, output and error.
+    fn stdio(&self) -> Result<[OwnedFd; 3]> {
+        let duplicate = |fd: &OwnedFd| fd.try_clone().context("duplicating a descriptor");
+        let input = match self.input {
+            Some(input) => duplicate(input)?,
+            None => std::fs::File::open("/dev/null")
+                .context("opening /dev/null")?
+                .into(),
+        };
+        let [stdout, stderr] = self.output;
+        Ok([input, duplicate(stdout)?, duplicate(stderr)?])
+    }
 }
 
 fn working_directory(path: &str) -> Result<CString, Error> {
@@ -328,7 +366,7 @@ impl Vm for SandboxVm {
         sink: &dyn OutputSink,
     ) -> Result<ExecOutcome> {
         let hold = self.hold(request).await?;
-        let mut network = Network::new(self.config.network);
+        let mut network = Network::new(self.config.network, hold.network.clone());
         let (stdout, to_stdout) = exec::output_pipe()?;
         let (stderr, to_stderr) = exec::output_pipe()?;
         let plan = self.prepare(
@@ -336,6 +374,7 @@ impl Vm for SandboxVm {
             &Run {
                 confinement: &hold.confinement,
                 network: &network,
+                mounts: hold.mounts.as_ref(),
                 input: None,
                 output: [&to_stdout, &to_stderr],
                 terminal: None,
@@ -355,7 +394,7 @@ impl Vm for SandboxVm {
 
     async fn terminal(&self, request: &ExecRequest<'_>, terminal: Terminal) -> Result<ExecOutcome> {
         let hold = self.hold(request).await?;
-        let mut network = Network::new(self.config.network);
+        let mut network = Network::new(self.config.network, hold.network.clone());
         let (pty, slave) =
             terminal::Pty::open(&*self.machine.namespace_for(&self.config)?, &terminal)?;
         let plan = self.prepare(
@@ -363,6 +402,7 @@ impl Vm for SandboxVm {
             &Run {
                 confinement: &hold.confinement,
                 network: &network,
+                mounts: hold.mounts.as_ref(),
                 input: Some(&slave),
                 output: [&slave, &slave],
                 terminal: Some(pty.path()),

@@ -9,6 +9,7 @@
 //! | [`disk`] | file systems of limited size |
 //! | [`userns`] | who is root inside a VM, and work done as that root |
 //! | [`launch`] | starting a process in namespaces of its own, from a list of operations |
+//! | [`netns`] | a network that several VMs join |
 //! | [`readiness`] | waiting for a descriptor in an asynchronous program |
 //! | [`pasta`] | outbound network without root |
 //! | [`probe`] | what this machine can do, and how to mend what it cannot |
@@ -19,6 +20,7 @@ pub mod cgroup;
 pub mod disk;
 pub mod error;
 pub mod launch;
+pub mod netns;
 pub mod pasta;
 pub mod probe;
 pub mod readiness;

@@ -50,6 +50,7 @@ pub struct UserNamespace {
     fd: OwnedFd,
     mapping: Mapping,
     uids: Vec<IdRange>,
+    gids: Vec<IdRange>,
     /// Why the mapping is not a range.
     reason: Option<String>,
 }
@@ -139,6 +140,7 @@ impl UserNamespace {
             fd,
             mapping,
             uids,
+            gids,
             reason,
         })
     }
@@ -156,6 +158,16 @@ impl UserNamespace {
     /// The host's user id that root inside is.
     pub fn root_outside(&self) -> u32 {
         self.uids.first().map_or(0, |range| range.outside)
+    }
+
+    /// The host's user id that this one inside is. `None` when it does not exist inside.
+    pub fn uid_outside(&self, inside: u32) -> Option<u32> {
+        outside(&self.uids, inside)
+    }
+
+    /// The same for a group id.
+    pub fn gid_outside(&self, inside: u32) -> Option<u32> {
+        outside(&self.gids, inside)
     }
 
     /// Runs `work` as root of this namespace, and returns its result.
@@ -212,6 +224,14 @@ impl UserNamespace {
             )),
         }
     }
+}
+
+fn outside(ranges: &[IdRange], inside: u32) -> Option<u32> {
+    let within = |range: &IdRange| {
+        let offset = inside.checked_sub(range.inside)?;
+        (offset < range.count).then(|| range.outside + offset)
+    };
+    ranges.iter().find_map(within)
 }
 
 impl AsFd for UserNamespace {

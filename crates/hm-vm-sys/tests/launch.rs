@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use hm_vm_sys::UserNamespace;
-use hm_vm_sys::launch::{CommandEnd, Launch, LaunchError, Namespaces, Op, Process, launch};
+use hm_vm_sys::launch::{
+    CommandEnd, Launch, LaunchError, Namespaces, NetworkOf, Op, Process, launch,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 
 fn c(text: &str) -> CString {
@@ -33,7 +35,9 @@ fn command(script: &str, stdout: OwnedFd, inner: Vec<Op>) -> Launch {
         // Only root may unshare mounts outside of the user namespace, and need not: all get a mount
         // namespace of their own inside.
         outer: Vec::new(),
-        namespaces: Namespaces { network: true },
+        namespaces: Namespaces {
+            network: NetworkOf::New,
+        },
         inner,
         argv: ["/bin/sh", "-c", script].map(c).to_vec(),
         env: vec![c("PATH=/usr/bin:/bin")],

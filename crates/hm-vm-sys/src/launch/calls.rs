@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 
 /// The number of an errno, or 0.
-pub(super) type Errno = i32;
+pub(crate) type Errno = i32;
 
 pub(super) fn last_errno() -> Errno {
     // SAFETY: the thread-local errno of the suspended thread, which we use in its stead.
@@ -191,44 +191,65 @@ pub(super) fn detach_old_root() -> Result<(), Errno> {
 }
 
 pub(super) fn make_directory(path: &CStr, mode: u32) -> Result<(), Errno> {
-    // SAFETY: a C string of the plan.
-    let result =
-        check(unsafe { libc::syscall(libc::SYS_mkdirat, libc::AT_FDCWD, path.as_ptr(), mode) });
-    match result {
+    match make_directory_at(libc::AT_FDCWD, path, mode) {
         Err(libc::EEXIST) => Ok(()),
         other => other,
     }
 }
 
-pub(super) fn write_file(path: &CStr, mode: u32, content: &[u8]) -> Result<(), Errno> {
+pub(super) fn make_directory_at(directory: RawFd, path: &CStr, mode: u32) -> Result<(), Errno> {
     // SAFETY: a C string of the plan.
-    let file = descriptor(unsafe {
+    check(unsafe { libc::syscall(libc::SYS_mkdirat, directory, path.as_ptr(), mode) })
+}
+
+pub(super) fn make_file(directory: RawFd, path: &CStr, mode: u32) -> Result<RawFd, Errno> {
+    // SAFETY: a C string of the plan.
+    descriptor(unsafe {
         libc::syscall(
             libc::SYS_openat,
-            libc::AT_FDCWD,
+            directory,
             path.as_ptr(),
             libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC | libc::O_NOFOLLOW,
             mode,
         )
-    })?;
+    })
+}
+
+pub(super) fn own(directory: RawFd, path: &CStr, owner: (u32, u32)) -> Result<(), Errno> {
+    // SAFETY: a C string of the plan.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_fchownat,
+            directory,
+            path.as_ptr(),
+            owner.0,
+            owner.1,
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    })
+}
+
+pub(super) fn write_file(path: &CStr, mode: u32, content: &[u8]) -> Result<(), Errno> {
+    let file = make_file(libc::AT_FDCWD, path, mode)?;
+    let written = write_all(file, content);
+    close(file);
+    written
+}
+
+pub(super) fn write_all(file: RawFd, content: &[u8]) -> Result<(), Errno> {
     let mut rest = content;
     while !rest.is_empty() {
         // SAFETY: a buffer of the plan and its length.
         let written = unsafe { libc::syscall(libc::SYS_write, file, rest.as_ptr(), rest.len()) };
         match usize::try_from(written) {
             Ok(written) => rest = &rest[written.min(rest.len())..],
-            Err(_) => {
-                let errno = last_errno();
-                close(file);
-                return Err(errno);
-            }
+            Err(_) => return Err(last_errno()),
         }
     }
-    close(file);
     Ok(())
 }
 
-pub(super) fn loopback_up() -> Result<(), Errno> {
+pub(crate) fn loopback_up() -> Result<(), Errno> {
     // SAFETY: needed because no safe crate offers SIOCSIFFLAGS. Sound: `request` is a zeroed
     // `ifreq`, valid for all its fields, of the size that the kernel expects.
     unsafe {
@@ -253,6 +274,39 @@ pub(super) fn loopback_up() -> Result<(), Errno> {
         close(socket);
         result
     }
+}
+
+/// Has the kernel kill this process when the thread that made it ends.
+pub(super) fn die_with_parent() -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prctl,
+            libc::PR_SET_PDEATHSIG,
+            libc::SIGKILL,
+            0,
+            0,
+            0,
+        )
+    })
+}
+
+pub(super) fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), Errno> {
+    // SAFETY: needed because libc's wrappers would change the ids of the parent's threads too. The
+    // only pointer is that of the list of groups, passed with its length.
+    unsafe {
+        if let Some(groups) = groups {
+            check(libc::syscall(
+                libc::SYS_setgroups,
+                groups.len(),
+                groups.as_ptr(),
+            ))?;
+        }
+        check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+    }
+    // The kernel takes it away with a change of the user.
+    die_with_parent()
 }
 
 pub(super) fn no_new_privileges() -> Result<(), Errno> {

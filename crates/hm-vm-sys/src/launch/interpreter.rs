@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::RawFd;
 use std::ptr;
 
-use super::calls::{Errno, check, last_errno};
+use super::calls::{Errno, check, die_with_parent, last_errno};
 use super::op::Op;
 use super::operations::carry_out;
 use crate::userns;
@@ -19,6 +19,8 @@ pub(super) struct Plan<'a> {
     pub(super) single_id: bool,
     pub(super) outer: &'a [Op],
     pub(super) unshare: c_int,
+    /// Joined after that.
+    pub(super) network: Option<RawFd>,
     pub(super) inner: &'a [Op],
     /// Becomes descriptors 0, 1, 2, 3 and 4 (`None` is closed), each above them now.
     pub(super) descriptors: [Option<RawFd>; 5],
@@ -50,6 +52,7 @@ pub(super) enum Stage {
     Outer(usize),
     EnterUserNamespace(&'static str),
     Unshare,
+    JoinNetwork,
     CloneInner,
     Prepare,
     Inner(usize),
@@ -77,6 +80,11 @@ fn run_intermediate(plan: &mut Plan<'_>) -> Result<(), (Stage, Errno)> {
     // SAFETY: no pointers. Only this process leaves its namespaces.
     check(unsafe { libc::syscall(libc::SYS_unshare, plan.unshare) })
         .map_err(|errno| (Stage::Unshare, errno))?;
+    if let Some(network) = plan.network {
+        // SAFETY: no pointers. Only this process and its child change over.
+        check(unsafe { libc::syscall(libc::SYS_setns, network, libc::CLONE_NEWNET) })
+            .map_err(|errno| (Stage::JoinNetwork, errno))?;
+    }
     let stack = plan.inner_stack;
     let argument = ptr::from_mut(plan).cast();
     // SAFETY: as for the clone that made this process: it is suspended until the child has left
@@ -110,18 +118,7 @@ extern "C" fn pid_one(argument: *mut libc::c_void) -> c_int {
 /// Returns only on failure.
 fn run_pid_one(plan: &Plan<'_>) -> (Stage, Errno) {
     // The parent of this process is the spawner thread, which lives as long as our process.
-    // SAFETY: no pointers.
-    let prepared = check(unsafe {
-        libc::syscall(
-            libc::SYS_prctl,
-            libc::PR_SET_PDEATHSIG,
-            libc::SIGKILL,
-            0,
-            0,
-            0,
-        )
-    });
-    if let Err(errno) = prepared {
+    if let Err(errno) = die_with_parent() {
         return (Stage::Prepare, errno);
     }
     for (index, op) in plan.inner.iter().enumerate() {

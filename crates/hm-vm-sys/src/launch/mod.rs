@@ -22,9 +22,11 @@ mod init;
 mod interpreter;
 mod op;
 mod operations;
+mod places;
 mod process;
 mod spawner;
 
-pub use op::{Launch, Namespaces, Op};
+pub(crate) use calls::loopback_up;
+pub use op::{Concealed, Launch, Namespaces, NetworkOf, Op};
 pub use process::{CommandEnd, Process, ProcessUsage};
 pub use spawner::{LaunchError, launch};

@@ -102,18 +102,97 @@ pub enum Op {
     },
     /// Keeps only these capabilities (bit N is capability N), in every set.
     KeepCapabilities(u64),
+    /// Becomes this user: supplementary groups, group, user. Anybody but root loses all
+    /// capabilities by it. A launch with this must be [gated](Launch::gated): the signal at our
+    /// death is asked for anew, and who waits at the gate notices a death in between.
+    BecomeUser {
+        /// User id inside.
+        uid: u32,
+        /// Group id inside.
+        gid: u32,
+        /// Supplementary groups. `None` leaves them alone, for namespaces where the kernel forbids to
+        /// set them.
+        groups: Option<Vec<u32>>,
+    },
+    /// Gives a file to somebody. A symbolic link is not followed.
+    Own {
+        /// Its path.
+        path: CString,
+        /// User id inside.
+        uid: u32,
+        /// Group id inside.
+        gid: u32,
+    },
+    /// Makes a file that only its owner can read.
+    WriteSecret {
+        /// Its path.
+        path: CString,
+        /// Its content.
+        content: Concealed,
+        /// User and group id inside.
+        owner: (u32, u32),
+    },
+    /// Shows at `target` what is at `source`, never with set-user-id bits or devices. Only allowed once the old
+    /// root is let go of: symbolic links on the way to the target are the guest's, and end in its
+    /// root. The links of `/proc` that lead to open files are not followed. What is missing of the
+    /// target is made. A failure is an error of its own.
+    Show {
+        /// A path of ours.
+        source: CString,
+        /// An absolute path without `..`.
+        target: CString,
+        /// Whether it is a directory, rather than a file.
+        directory: bool,
+        /// Whether nothing may be written or executed there.
+        read_only: bool,
+        /// Who owns the directories that had to be made.
+        owner: (u32, u32),
+    },
+    /// Lets go of the mount at this directory, and removes the directory.
+    Unmount(CString),
     /// No program that is executed from now on gains privileges.
     NoNewPrivileges,
     /// Filters system calls from now on.
     Seccomp(&'static Program),
 }
 
-/// Which namespaces the VM gets of its own beside user, mount, PID, IPC, UTS and cgroup, which it
-/// always gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Bytes that the list of operations does not show.
+#[derive(Clone)]
+pub struct Concealed(Arc<dyn AsRef<[u8]> + Send + Sync>);
+
+impl Concealed {
+    /// Hides what `bytes` are. They are not copied.
+    pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(bytes))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl fmt::Debug for Concealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Which network namespace the VM is in.
+#[derive(Clone, Debug)]
+pub enum NetworkOf {
+    /// A new one, with nothing but loopback, which is down.
+    New,
+    /// The one of our process.
+    Caller,
+    /// This one, which belongs to the user namespace of the launch.
+    Shared(Arc<OwnedFd>),
+}
+
+/// Which namespaces the VM gets beside user, mount, PID, IPC, UTS and cgroup, which are always new.
+#[derive(Clone, Debug)]
 pub struct Namespaces {
-    /// A network namespace.
-    pub network: bool,
+    /// The network namespace.
+    pub network: NetworkOf,
 }
 
 /// A process to start.
@@ -192,6 +271,11 @@ impl Op {
             }
             Self::ResourceLimit { .. } => "setting a resource limit".into(),
             Self::KeepCapabilities(_) => "dropping capabilities".into(),
+            Self::BecomeUser { uid, .. } => format!("becoming user {uid}"),
+            Self::Own { path, .. } => format!("setting the owner of {}", text(path)),
+            Self::WriteSecret { path, .. } => format!("writing {}", text(path)),
+            Self::Show { target, .. } => format!("mounting at {}", text(target)),
+            Self::Unmount(path) => format!("unmounting {}", text(path)),
             Self::NoNewPrivileges => "forbidding new privileges".into(),
             Self::Seccomp(_) => "installing the system-call filter".into(),
         }

@@ -4,11 +4,12 @@ use std::os::fd::RawFd;
 use std::ptr;
 
 use super::calls::{
-    EMPTY_PATH, Errno, attach, attributes, change_directory, check, clone_tree, detach_old_root,
-    keep_capabilities, loopback_up, make_directory, mount, no_new_privileges, pivot_root,
-    private_mounts, set_mount_attributes, write_file,
+    EMPTY_PATH, Errno, attach, attributes, become_user, change_directory, check, clone_tree,
+    detach_old_root, keep_capabilities, loopback_up, make_directory, mount, no_new_privileges, own,
+    pivot_root, private_mounts, set_mount_attributes, write_file,
 };
 use super::op::{Op, raw};
+use super::places::{show, unmount, write_secret};
 
 /// Carries one operation out. `user_namespace` is the one of the launch.
 pub(super) fn carry_out(op: &Op, user_namespace: RawFd) -> Result<(), Errno> {
@@ -71,6 +72,20 @@ pub(super) fn carry_out(op: &Op, user_namespace: RawFd) -> Result<(), Errno> {
             // SAFETY: a C string of the plan.
             unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path.as_ptr(), 0) },
         ),
+        Op::Own { path, uid, gid } => own(libc::AT_FDCWD, path, (*uid, *gid)),
+        Op::WriteSecret {
+            path,
+            content,
+            owner,
+        } => write_secret(path, content.bytes(), *owner),
+        Op::Show {
+            source,
+            target,
+            directory,
+            read_only,
+            owner,
+        } => show(source, target, *directory, *read_only, *owner),
+        Op::Unmount(path) => unmount(path),
         _ => run_privilege(op),
     }
 }
@@ -105,6 +120,7 @@ fn run_privilege(op: &Op) -> Result<(), Errno> {
             })
         }
         Op::KeepCapabilities(keep) => keep_capabilities(*keep),
+        Op::BecomeUser { uid, gid, groups } => become_user(*uid, *gid, groups.as_deref()),
         Op::NoNewPrivileges => no_new_privileges(),
         Op::Seccomp(program) => {
             let fprog = program.as_sock_fprog();

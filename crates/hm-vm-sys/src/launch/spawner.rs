@@ -12,7 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::init::init_program;
 use super::interpreter::{Plan, Report, Stage, intermediate};
-use super::op::{Launch, Op};
+use super::op::{Launch, NetworkOf, Op};
 use super::process::Process;
 use crate::SysError;
 use crate::stack::Stack;
@@ -24,6 +24,14 @@ pub enum LaunchError {
     /// The working directory of the command is not there, or is none.
     #[error("changing to the working directory: {source}")]
     WorkingDirectory {
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Something cannot be mounted where it is wanted.
+    #[error("mounting at {target}: {source}")]
+    Mount {
+        /// Where.
+        target: String,
         /// What the kernel said.
         source: std::io::Error,
     },
@@ -179,6 +187,10 @@ fn start(launch: Launch, stacks: &Stacks) -> Result<Process, LaunchError> {
         single_id: launch.user_namespace.mapping() == Mapping::Single,
         outer: &launch.outer,
         unshare: namespaces(&launch),
+        network: match &launch.namespaces.network {
+            NetworkOf::Shared(network) => Some(network.as_raw_fd()),
+            NetworkOf::New | NetworkOf::Caller => None,
+        },
         inner: &launch.inner,
         descriptors,
         init,
@@ -202,10 +214,9 @@ fn namespaces(launch: &Launch) -> libc::c_int {
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWCGROUP;
-    if launch.namespaces.network {
-        always | libc::CLONE_NEWNET
-    } else {
-        always
+    match launch.namespaces.network {
+        NetworkOf::New => always | libc::CLONE_NEWNET,
+        NetworkOf::Caller | NetworkOf::Shared(_) => always,
     }
 }
 
@@ -258,6 +269,7 @@ fn finish(
             Stage::Inner(index) => return Err(failed_op(&launch.inner, index, source)),
             Stage::EnterUserNamespace(doing) => doing,
             Stage::Unshare => "making namespaces",
+            Stage::JoinNetwork => "joining the shared network",
             Stage::CloneInner => "starting the VM's first process",
             Stage::Prepare => "tying the VM to this process",
             Stage::Descriptors => "arranging file descriptors",
@@ -287,6 +299,10 @@ fn finish(
 
 fn failed_op(ops: &[Op], index: usize, source: std::io::Error) -> LaunchError {
     let op = ops.get(index);
+    if let Some(Op::Show { target, .. }) = op {
+        let target = target.to_string_lossy().into_owned();
+        return LaunchError::Mount { target, source };
+    }
     let doing = op.map_or_else(String::new, Op::describe);
     match op.and_then(Op::protection) {
         Some(name) => LaunchError::Protection {

@@ -116,6 +116,8 @@ impl Pasta {
         let mut command = Command::new(&self.program);
         command
             .args(arguments(&resolver))
+            // A shared network stays when the process by which it was found has ended.
+            .arg("--no-netns-quit")
             .arg("--pid")
             .arg(&ready.path)
             .arg(init.to_string())
