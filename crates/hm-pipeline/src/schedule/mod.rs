@@ -47,7 +47,7 @@
 //!
 //! # Snapshots that are gone
 //!
-//! A try that ends with [`ParentMissing`](crate::StepEnd::ParentMissing) makes the steps that it forks from run
+//! A try that ends with [`ParentMissing`](crate::StepEnd::ParentMissing) makes the step that it forks from run
 //! again, then it is tried again. Those that fork from them too and have not started wait as well; a notice
 //! says so. No step is made again more than [`MAX_REMAKES`] times: after that the one that asks is broken. Where
 //! making it again fails, all that wait for it are broken: their parent has ended well as far as anybody was

@@ -15,7 +15,7 @@ impl Run {
     pub(super) fn parent_missing(&mut self, step: StepId, ended: &Try) {
         // Whoever began before a parent was made again may have looked for the old snapshot.
         if self.remakes_of_forks(step) == ended.remakes
-            && let Err(message) = self.remake_forks(step)
+            && let Err(message) = self.remake_a_fork(step)
         {
             let took = ended.began.elapsed();
             let result = self.result(step, broken(message), took, StepDetail::default());
@@ -31,34 +31,32 @@ impl Run {
         forks.map(|it| self.steps[it.0].remakes).sum()
     }
 
-    /// Has all made again that the step forks from. Fails with what is wrong with the step.
-    fn remake_forks(&mut self, step: StepId) -> Result<(), String> {
-        let forks = self.graph.forks(step).to_vec();
-        if forks.is_empty() {
+    /// Has a step made again that this one forks from. Fails with what is wrong with this one.
+    ///
+    /// With services it may fork from several, and nobody says which one is gone: the one that was made again
+    /// least often is the likeliest.
+    fn remake_a_fork(&mut self, step: StepId) -> Result<(), String> {
+        let forks = self.graph.forks(step).iter();
+        let Some(&parent) = forks.min_by_key(|it| self.steps[it.0].remakes) else {
             return Err("the snapshot of a step is gone, but it forks from none".to_owned());
+        };
+        let name = &self.step(parent).name;
+        if self.steps[parent.0].remakes >= MAX_REMAKES {
+            return Err(format!(
+                "the snapshot of {name} is gone again, after it was made again {MAX_REMAKES} times"
+            ));
         }
-        for &parent in &forks {
-            let name = &self.step(parent).name;
-            if self.steps[parent.0].remakes >= MAX_REMAKES {
-                return Err(format!(
-                    "the snapshot of {name} is gone again, after it was made again {MAX_REMAKES} times"
-                ));
-            }
-            let mut dependencies = self.graph.dependencies(parent);
-            if let Some((other, _)) =
-                dependencies.find(|&(other, dependency)| self.obstacle(other, dependency).is_some())
-            {
-                let other = &self.step(other).name;
-                return Err(format!(
-                    "the snapshot of {name} is gone, and cannot be made again: {other} did not end well"
-                ));
-            }
+        let mut dependencies = self.graph.dependencies(parent);
+        if let Some((other, _)) =
+            dependencies.find(|&(other, dependency)| self.obstacle(other, dependency).is_some())
+        {
+            let other = &self.step(other).name;
+            return Err(format!(
+                "the snapshot of {name} is gone, and cannot be made again: {other} did not end well"
+            ));
         }
-        for parent in forks {
-            if !self.steps[parent.0].is_remade() {
-                self.begin_remake(parent);
-            }
-        }
+        drop(dependencies);
+        self.begin_remake(parent);
         Ok(())
     }
 
