@@ -4,6 +4,7 @@
 //! so that nothing of the guest runs for it. The rules are Docker's: a name is tried before a number, a
 //! number need not be in the files, and a group that is named leaves no other groups.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::Result;
@@ -12,6 +13,8 @@ use hm_vm_store::VmFiles;
 use hm_vm_sys::UserNamespace;
 use hm_vm_sys::launch::Op;
 use hm_vm_sys::userns::Mapping;
+use rustix::fs::{Gid, Uid, fchown};
+use rustix::io::Errno;
 
 use crate::error::contract;
 
@@ -136,6 +139,32 @@ impl User {
     /// User and group id.
     pub(crate) fn ids(&self) -> (u32, u32) {
         (self.uid, self.gid)
+    }
+}
+
+/// Gives a stream to the command's user, who may then open it anew as `/dev/stdout`, as in other
+/// containers. `ids` are those inside.
+pub(crate) fn give(
+    stream: &OwnedFd,
+    ids: (u32, u32),
+    namespace: &UserNamespace,
+) -> rustix::io::Result<()> {
+    let own = |uid, gid| fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    if rustix::process::geteuid().is_root() {
+        let outside = (namespace.uid_outside(ids.0), namespace.gid_outside(ids.1));
+        return match outside {
+            (Some(uid), Some(gid)) => own(uid, gid),
+            _ => Ok(()),
+        };
+    }
+    if ids == (0, 0) {
+        // What an ordinary user makes is that of root inside.
+        return Ok(());
+    }
+    match namespace.run(|| own(ids.0, ids.1)) {
+        // A terminal belongs to a group that does not exist inside. It works all the same, but by its name.
+        Ok(Err(Errno::PERM)) | Err(_) => Ok(()),
+        Ok(other) => other,
     }
 }
 

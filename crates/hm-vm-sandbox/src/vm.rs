@@ -29,7 +29,7 @@ use crate::network::Network;
 use crate::plan::{self, SCRIPT_PATH, Surroundings};
 use crate::private_network::Shared;
 use crate::terminal;
-use crate::user::User;
+use crate::user::{self, User};
 
 /// A VM: its files, and what it may use.
 #[derive(Debug)]
@@ -125,7 +125,11 @@ impl SandboxVm {
         let store = self.machine.store.root();
         let working_dir = working_directory(request.working_dir)?;
         let namespace = self.machine.namespace_for(&self.config)?;
-        let user = self.user(request, &namespace)?;
+        let user = self.user_of(request, &namespace)?;
+        let ids = user.as_ref().map_or((0, 0), User::ids);
+        for stream in run.output {
+            user::give(stream, ids, &namespace).context("giving a stream to the command's user")?;
+        }
         let mut env = environment(request.env, user.as_ref())?;
         if run.terminal.is_some() && !env.iter().any(|pair| pair.as_bytes().starts_with(b"TERM=")) {
             env.push(c"TERM=xterm-256color".into());
@@ -177,7 +181,11 @@ impl SandboxVm {
     }
 
     /// The user of a request, where it names one.
-    fn user(&self, request: &ExecRequest<'_>, namespace: &UserNamespace) -> Result<Option<User>> {
+    fn user_of(
+        &self,
+        request: &ExecRequest<'_>,
+        namespace: &UserNamespace,
+    ) -> Result<Option<User>> {
         let Some(asked) = request.user else {
             return Ok(None);
         };
