@@ -1,6 +1,6 @@
 //! The JSON schema of the pipeline file, for editors.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::parse::{FileTable, FromNode};
 
@@ -9,6 +9,7 @@ use crate::parse::{FileTable, FromNode};
 pub fn json_schema() -> Value {
     let mut schema = FileTable::schema();
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["properties"]["$schema"] = json!({ "type": "string" });
     schema["title"] = "hmvm pipeline".into();
     schema
 }

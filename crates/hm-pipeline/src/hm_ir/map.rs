@@ -28,7 +28,7 @@ pub(crate) fn read(root: &Node, directory: &Path, reader: &mut Reader<'_>) -> Op
     reader.null_is_absent = true;
     let file = GraphFile::from_node(root, reader)?;
     if file.version.text != "0" {
-        reader.report_with(
+        reader.report(
             file.version.span,
             format!(
                 "unknown version `{}` of the graph format",
@@ -41,15 +41,19 @@ pub(crate) fn read(root: &Node, directory: &Path, reader: &mut Reader<'_>) -> Op
     let graph = file.graph;
     if graph.edge_property.text != "directed" {
         let hint = "write \"directed\"";
-        reader.report_with(graph.edge_property.span, "the graph is not directed", hint);
+        reader.report(graph.edge_property.span, "the graph is not directed", hint);
     }
     if graph.nodes.0.is_empty() {
-        reader.report_with(root.span, "the graph has no steps", "add a node");
+        reader.report(
+            graph.edge_property.span,
+            "the graph has no steps",
+            "add a node",
+        );
         return None;
     }
     if graph.nodes.0.len() > STEP_LIMIT {
         let message = format!("the graph has more than {STEP_LIMIT} steps");
-        reader.report_with(root.span, message, "split it");
+        reader.report(graph.edge_property.span, message, "split it");
         return None;
     }
     let edges = edges(&graph, reader);
@@ -100,7 +104,7 @@ fn keys(graph: &GraphTable, reader: &mut Reader<'_>) -> Vec<String> {
         }
         if !seen.insert(&key.text) {
             let message = format!("duplicate step `{}`", key.text);
-            reader.report_with(key.span, message, "give each step a `key` of its own");
+            reader.report(key.span, message, "give each step a `key` of its own");
         }
         keys.push(key.text.clone());
     }
@@ -128,7 +132,7 @@ fn edges(graph: &GraphTable, reader: &mut Reader<'_>) -> Edges {
         let mut known = true;
         for index in [from, to] {
             if !places.contains_key(index) {
-                reader.report_with(
+                reader.report(
                     *span,
                     format!("the edge leads to node {index}, which is not there"),
                     "remove the edge, or add the node",
@@ -145,7 +149,7 @@ fn edges(graph: &GraphTable, reader: &mut Reader<'_>) -> Edges {
             span: *span,
         };
         match kind.text.as_str() {
-            "builds_in" if edges.parents[to].is_some() => reader.report_with(
+            "builds_in" if edges.parents[to].is_some() => reader.report(
                 *span,
                 "a step cannot fork from two others",
                 "keep one \"builds_in\", and make the other \"depends_on\"",
@@ -174,7 +178,7 @@ fn places(graph: &GraphTable, reader: &mut Reader<'_>) -> HashMap<u64, usize> {
     if let Some(hole) = holes.iter().filter(|hole| **hole >= total).min() {
         let span = graph.edge_property.span;
         let hint = "write the indices that no node has";
-        reader.report_with(
+        reader.report(
             span,
             format!("`node_holes` has {hole}, beyond all nodes"),
             hint,
@@ -189,7 +193,7 @@ fn unknown(at: &Text, word: &str, what: &str, known: &[&str], reader: &mut Reade
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("known are {}", known.join(", ")),
     };
-    reader.report_with(at.span, format!("unknown {what} `{word}`"), hint);
+    reader.report(at.span, format!("unknown {what} `{word}`"), hint);
 }
 
 /// A step that forks from another one may name its image only if that is where the other one comes from.
@@ -211,7 +215,7 @@ fn check_images(graph: &GraphTable, edges: &Edges, default: &str, reader: &mut R
         }
         let theirs = image_of(at).map_or(default, |image| image.value.as_str());
         if theirs != image.value {
-            reader.report_with(
+            reader.report(
                 image.span,
                 format!("the step forks from another one, whose image is `{theirs}`"),
                 "remove `image`, or the edge \"builds_in\"",
@@ -237,7 +241,7 @@ fn step(
     }
     if let Some(arguments) = step.runner_args.filter(|arguments| !arguments.empty) {
         let hint = "remove them: every step runs in a VM of hmvm";
-        reader.report_with(arguments.span, "`runner_args` are not known here", hint);
+        reader.report(arguments.span, "`runner_args` are not known here", hint);
     }
     // A name for people, in addition to the key that everything here is shown by.
     drop(step.label);
@@ -304,14 +308,14 @@ fn cache_mode(cache: CacheTable, reader: &mut Reader<'_>) -> CacheMode {
         ("none" | "no_cache" | "off", None) => CacheMode::Off,
         ("none" | "no_cache" | "off", Some(key)) => {
             let hint = "remove `key`, or choose another policy";
-            reader.report_with(key.span, "a step that is not cached has no key", hint);
+            reader.report(key.span, "a step that is not cached has no key", hint);
             CacheMode::Off
         }
         ("auto" | "on_change" | "forever", None) => CacheMode::Auto,
         ("auto" | "on_change" | "forever" | "key", Some(key)) => CacheMode::Key(key.value),
         ("key", None) => {
             let hint = "add `key`, or choose another policy";
-            reader.report_with(policy.span, "the policy `key` needs a key", hint);
+            reader.report(policy.span, "the policy `key` needs a key", hint);
             CacheMode::Auto
         }
         (other, _) => {

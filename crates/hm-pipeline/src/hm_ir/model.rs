@@ -105,7 +105,7 @@ impl FromNode for Edge {
                 })
             }
             _ => {
-                reader.report_with(
+                reader.report(
                     node.span,
                     "this is no edge",
                     "write [FROM, TO, \"builds_in\"] or [FROM, TO, \"depends_on\"]",

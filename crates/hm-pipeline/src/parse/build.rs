@@ -13,7 +13,7 @@ use super::names::VariableName;
 use super::parts;
 use super::reader::Reader;
 use super::unions::EnvValue;
-use super::values::{As, Map, Text};
+use super::values::{As, Map, Must, Text};
 use crate::pipeline::{
     CacheRule, Inject, Pipeline, Ready, ReadyCheck, Service, Step, StepBase, StepId, StepLimits,
 };
@@ -92,7 +92,7 @@ pub(crate) fn directory_name(directory: &Path) -> String {
     )
 }
 
-/// What each step hands on. There is no cycle.
+/// What each step hands on. Ends where there are cycles too, which are problems noted already.
 fn inherit(steps: &[Expanded], links: &[Links]) -> Vec<Inherited> {
     let mut known: Vec<Option<Inherited>> = vec![None; steps.len()];
     for index in 0..steps.len() {
@@ -106,8 +106,8 @@ fn inherit(steps: &[Expanded], links: &[Links]) -> Vec<Inherited> {
                 break;
             }
             match links[last].from {
-                Some(arrow) => chain.push(arrow.to),
-                None => break,
+                Some(arrow) if chain.len() <= steps.len() => chain.push(arrow.to),
+                _ => break,
             }
         }
         for at in chain.into_iter().rev() {
@@ -224,7 +224,7 @@ fn base(
     reader: &mut Reader<'_>,
 ) -> StepBase {
     if let (Some(_), Some(image)) = (from, image) {
-        reader.report_with(
+        reader.report(
             image.span,
             "`image` and `from` exclude each other",
             "remove one of them: a step starts either from an image or from another step",
@@ -289,21 +289,28 @@ fn build_service(
 }
 
 fn read_ready(table: ReadyTable, name: &Text, reader: &mut Reader<'_>) -> Option<Ready> {
-    let port = table.port.and_then(|port| u16::try_from(port.0).ok());
-    let checks = [
-        port.map(ReadyCheck::Port),
-        table.run.map(|run| ReadyCheck::Command(run.value)),
-        table.line.map(|line| ReadyCheck::Line(line.value)),
+    let given = [
+        table.port.is_some(),
+        table.run.is_some(),
+        table.line.is_some(),
     ];
-    let mut checks = checks.into_iter().flatten();
-    let (Some(check), None) = (checks.next(), checks.next()) else {
-        reader.report_with(
+    if given.into_iter().filter(|given| *given).count() != 1 {
+        reader.report(
             name.span,
             format!("`ready` of `{}` needs one of port, run and line", name.text),
             "write for example: ready = { port = 5432 }",
         );
         return None;
-    };
+    }
+    let port = table
+        .port
+        .and_then(|Must(port)| u16::try_from(port?.0).ok());
+    let command = table.run.and_then(|Must(run)| Some(run?.value));
+    let line = table.line.and_then(|Must(line)| Some(line?.value));
+    let check = port
+        .map(ReadyCheck::Port)
+        .or(command.map(ReadyCheck::Command))
+        .or(line.map(ReadyCheck::Line))?;
     Some(Ready {
         check,
         timeout: table.timeout.map_or(READY_TIMEOUT, |time| time.value),

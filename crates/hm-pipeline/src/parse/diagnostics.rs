@@ -78,11 +78,8 @@ impl Diagnostic {
         if !characters.is_empty() {
             let at = (self.column - 1).min(characters.len());
             // Of a very long line, what is around the place.
-            let first = at.saturating_sub(if characters.len() > WIDTH {
-                WIDTH / 4
-            } else {
-                0
-            });
+            let beyond = characters.len().saturating_sub(WIDTH);
+            let first = at.saturating_sub(WIDTH / 4).min(beyond);
             let last = characters.len().min(first + WIDTH);
             let shown = printable(&characters[first..last].iter().collect::<String>());
             let margin = " ".repeat(self.line.to_string().len());

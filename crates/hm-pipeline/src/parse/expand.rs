@@ -53,7 +53,7 @@ pub(crate) fn expand(file: &FileTable, reader: &mut Reader<'_>) -> Option<Vec<Ex
         };
         if all.is_empty() {
             let hint = "leave fewer combinations out, or remove the step";
-            reader.report_with(
+            reader.report(
                 name.span,
                 format!("the matrix of `{}` leaves no step", name.text),
                 hint,
@@ -75,7 +75,7 @@ pub(crate) fn expand(file: &FileTable, reader: &mut Reader<'_>) -> Option<Vec<Ex
                     budget: &mut budget,
                 };
                 let Some(node) = substitution.apply(&node, reader) else {
-                    reader.report_with(
+                    reader.report(
                         name.span,
                         format!("the steps have more than {} MiB of text", TEXT_LIMIT >> 20),
                         "put long commands into a script of the project",
@@ -101,7 +101,7 @@ pub(crate) fn expand(file: &FileTable, reader: &mut Reader<'_>) -> Option<Vec<Ex
 }
 
 fn too_many(name: &Text, reader: &mut Reader<'_>) {
-    reader.report_with(
+    reader.report(
         name.span,
         format!(
             "with `{}` the pipeline has more than {STEP_LIMIT} steps",

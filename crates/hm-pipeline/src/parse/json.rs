@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jsonc_parser::ast;
 use jsonc_parser::common::{Range, Ranged};
+use jsonc_parser::errors::ParseErrorKind;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::reader::Reader;
@@ -16,7 +17,7 @@ const DEPTH_LIMIT: usize = 64;
 pub(crate) fn parse(source: &str, reader: &mut Reader<'_>) -> Option<Node> {
     if let Some(at) = too_deep(source) {
         let message = format!("nested deeper than {DEPTH_LIMIT} levels");
-        reader.report(Span::new(at, at + 1), message);
+        reader.report(Span::new(at, at + 1), message, "a pipeline needs five");
         return None;
     }
     let strict = ParseOptions {
@@ -38,7 +39,9 @@ pub(crate) fn parse(source: &str, reader: &mut Reader<'_>) -> Option<Node> {
                 Some(node_of(&value, Span::new(start, start), reader))
             }
             None => {
-                reader.report(Span::default(), "the file is empty".to_owned());
+                let hint =
+                    "a pipeline has steps, as { \"steps\": { \"build\": { \"run\": \"make\" } } }";
+                reader.report(Span::default(), "the file is empty", hint);
                 None
             }
         },
@@ -47,9 +50,26 @@ pub(crate) fn parse(source: &str, reader: &mut Reader<'_>) -> Option<Node> {
             if let Some(first) = message.get_mut(..1) {
                 first.make_ascii_lowercase();
             }
-            reader.report(span_of(error.range()), message);
+            let hint = suggestion(error.kind()).map(str::to_owned);
+            reader.note(span_of(error.range()), message, hint);
             None
         }
+    }
+}
+
+/// What to do about the usual slips.
+fn suggestion(kind: &ParseErrorKind) -> Option<&'static str> {
+    match kind {
+        ParseErrorKind::TrailingCommasNotAllowed => Some("remove the comma"),
+        ParseErrorKind::ExpectedComma => Some("put a comma between them"),
+        ParseErrorKind::CommentsNotAllowed => Some("remove the comment; a TOML file may have some"),
+        ParseErrorKind::SingleQuotedStringsNotAllowed => Some("write it in double quotes"),
+        ParseErrorKind::UnexpectedWord | ParseErrorKind::ExpectedStringObjectProperty => {
+            Some("put it in double quotes")
+        }
+        ParseErrorKind::UnterminatedObject => Some("close it with `}`"),
+        ParseErrorKind::UnterminatedArray => Some("close it with `]`"),
+        _ => None,
     }
 }
 
@@ -112,7 +132,7 @@ fn table_of(object: &ast::Object<'_>, anchor: Span, reader: &mut Reader<'_>) -> 
         let key_span = span_of(property.name.range());
         if let Some(first) = seen.get(key) {
             let (line, _) = reader.place(*first);
-            reader.report_with(
+            reader.report(
                 key_span,
                 format!("duplicate key `{key}`"),
                 format!("keep one of them; the first one is on line {line}"),

@@ -34,7 +34,7 @@ pub(crate) struct Links {
     pub(crate) services: Vec<Option<Arrow>>,
 }
 
-/// What each step depends on. `None` when there is a cycle, or too much of it.
+/// What each step depends on; cycles are noted. `None` when there is too much of it.
 pub(crate) fn link(steps: &[Expanded], reader: &mut Reader<'_>) -> Option<Vec<Links>> {
     let names = Names::of(steps);
     let mut links = Vec::with_capacity(steps.len());
@@ -60,7 +60,7 @@ pub(crate) fn link(steps: &[Expanded], reader: &mut Reader<'_>) -> Option<Vec<Li
         };
         arrows += link.needs.len();
         if arrows > ARROW_LIMIT {
-            reader.report_with(
+            reader.report(
                 step.span,
                 format!("more than {ARROW_LIMIT} dependencies between steps"),
                 "put a step in between that needs all of a matrix, and need that one",
@@ -71,8 +71,8 @@ pub(crate) fn link(steps: &[Expanded], reader: &mut Reader<'_>) -> Option<Vec<Li
     }
     let all: Vec<Vec<Arrow>> = links.iter().map(Links::arrows).collect();
     let titles: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-    let clean = find_cycles(&titles, &all, reader);
-    clean.then_some(links)
+    find_cycles(&titles, &all, reader);
+    Some(links)
 }
 
 impl Links {
@@ -136,7 +136,7 @@ impl<'s> Names<'s> {
             }
             None => "name a step of this file".to_owned(),
         };
-        reader.report_with(name.span, format!("unknown step `{}`", name.text), hint);
+        reader.report(name.span, format!("unknown step `{}`", name.text), hint);
         None
     }
 
@@ -184,7 +184,7 @@ impl<'s> Names<'s> {
             Some(index) => format!("name one: \"{}\"", self.steps[index].name),
             None => "give both matrices the same values for the axes that they share".to_owned(),
         };
-        reader.report_with(name.span, message, hint);
+        reader.report(name.span, message, hint);
         None
     }
 
@@ -204,7 +204,7 @@ impl<'s> Names<'s> {
             }
             if arrows.len() == before {
                 let message = format!("`{}` is named twice", name.text);
-                reader.report_with(name.span, message, "remove one of them");
+                reader.report(name.span, message, "remove one of them");
             }
         }
         arrows
@@ -277,7 +277,7 @@ fn tell_cycle(
     if path.len() > NAMES_TOLD {
         path.splice(NAMES_TOLD / 2..path.len() - NAMES_TOLD / 2, ["…"]);
     }
-    reader.report_with(
+    reader.report(
         arrows[at][next - 1].span,
         format!("cycle: {}", path.join(" → ")),
         "remove one of these dependencies",

@@ -52,7 +52,7 @@ pub(crate) fn combinations(matrix: &MatrixTable, reader: &mut Reader<'_>) -> Vec
         });
         if all.len() == before {
             let hint = "remove it: an earlier one leaves the same combinations out";
-            reader.report_with(exclusion.span, "leaves nothing out", hint);
+            reader.report(exclusion.span, "leaves nothing out", hint);
         }
     }
     all
@@ -111,7 +111,7 @@ impl Substitution<'_> {
             let after = &rest[at + OPEN.len()..];
             let Some(end) = after.find('}') else {
                 let hint = "close it: ${matrix.AXIS}";
-                reader.report_with(span, "`${matrix.` without `}`", hint);
+                reader.report(span, "`${matrix.` without `}`", hint);
                 break;
             };
             let axis = &after[..end];
@@ -143,7 +143,7 @@ impl Substitution<'_> {
             None => format!("axes are {}", names.join(", ")),
         };
         let span = place(axis, span, reader.source);
-        reader.report_with(span, format!("unknown axis `{axis}`"), hint);
+        reader.report(span, format!("unknown axis `{axis}`"), hint);
     }
 }
 

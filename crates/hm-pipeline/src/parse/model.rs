@@ -135,9 +135,9 @@ table! {
     /// A secret: where its value comes from, and how the step gets it.
     SecretTable {
         /// Variable of the environment of hmvm that has the value.
-        env: Option<As<Line>>,
+        env: Option<Must<As<Line>>>,
         /// Host file that has the value, from the pipeline's directory; `~/` is the home directory.
-        file: Option<As<Line>>,
+        file: Option<Must<As<Line>>>,
         /// Absolute guest path of the file in memory that the step gets. Default: `/run/secrets/NAME`.
         target: Option<As<GuestPath>>,
         /// Environment variable that the step gets instead of a file.
@@ -173,11 +173,11 @@ table! {
     /// When a service is ready: one of `port`, `run` and `line`.
     ReadyTable {
         /// It accepts connections on this TCP port.
-        port: Option<Count<1, 65_535>>,
+        port: Option<Must<Count<1, 65_535>>>,
         /// This command, run in a VM like the service's and on its network, exits with 0.
-        run: Option<As<Filled>>,
+        run: Option<Must<As<Filled>>>,
         /// A line of its output contains this.
-        line: Option<As<Line>>,
+        line: Option<Must<As<Line>>>,
         /// How long it may take. Default: 60s.
         timeout: Option<As<Time>>,
     }

@@ -96,7 +96,7 @@ plain_names! {
     /// Of a secret.
     SecretName = "secret";
     /// Of a value that the matrix runs through.
-    AxisName = "axis";
+    AxisName = "matrix axis";
 }
 
 /// Of an environment variable.

@@ -11,7 +11,7 @@ use super::names::{CacheName, variable_name};
 use super::reader::Reader;
 use super::tree::Span;
 use super::unions::{CacheWord, Secrets, TextOr};
-use super::values::{As, Map, OneOrMany, Text};
+use super::values::{As, Map, Must, OneOrMany, Text};
 use crate::pipeline::{
     CacheDirectory, CacheMode, CacheRule, CacheSharing, Inject, Outputs, SecretForm, SecretSource,
     SecretUse,
@@ -39,7 +39,7 @@ pub(super) fn injects(
     for item in list.map_or_else(Vec::new, |OneOrMany(items)| items) {
         let (span, inject) = inject(item, working_dir);
         if injects.iter().any(|other| other.target == inject.target) {
-            reader.report_with(
+            reader.report(
                 span,
                 format!("two injects have the target `{}`", inject.target),
                 "give one of them another `target`",
@@ -103,10 +103,10 @@ pub(super) fn cache_rule(
         .filter(|mode| mode.value == CacheMode::Off);
     if let (Some(key), Some(_)) = (&table.key, off) {
         let hint = "remove `key`, or `mode`";
-        reader.report_with(key.span, "a step that is not cached has no key", hint);
+        reader.report(key.span, "a step that is not cached has no key", hint);
     }
     if let (Some(key), Some(_)) = (&table.key, &table.inputs) {
-        reader.report_with(
+        reader.report(
             key.span,
             "`inputs` have no effect with a key of your own",
             "remove `key` to have one derived, or put what matters into it",
@@ -143,7 +143,7 @@ pub(super) fn outputs(
                 if let Some(given) = table.to {
                     match given.value.strip_prefix(directory) {
                         Ok(below) => to = below.to_owned(),
-                        Err(_) if given.value.is_absolute() => reader.report_with(
+                        Err(_) if given.value.is_absolute() => reader.report(
                             given.span,
                             format!(
                                 "`{}` is outside the pipeline's directory",
@@ -205,14 +205,14 @@ pub(super) fn secrets(
         };
         if let SecretForm::Variable(variable) = &secret.form {
             if env.contains_key(variable) {
-                reader.report_with(
+                reader.report(
                     name.span,
                     format!("the variable `{variable}` of this secret stands in `env` too"),
                     "remove it from `env`, or give the secret another `variable`",
                 );
             }
             if let Some(other) = variables.insert(variable.clone(), name.text.clone()) {
-                reader.report_with(
+                reader.report(
                     name.span,
                     format!("the secret `{other}` has the variable `{variable}` already"),
                     "give one of them another `variable`",
@@ -226,18 +226,20 @@ pub(super) fn secrets(
 
 fn secret(name: &Text, table: SecretTable, reader: &mut Reader<'_>) -> Option<SecretUse> {
     let source = match (table.env, table.file) {
-        (Some(env), None) => {
+        (Some(Must(env)), None) => {
+            let env = env?;
             check_variable(&env, reader)?;
             SecretSource::Variable(env.value)
         }
-        (None, Some(file)) => SecretSource::File(PathBuf::from(file.value)),
-        (Some(_), Some(file)) => {
+        (None, Some(Must(file))) => SecretSource::File(PathBuf::from(file?.value)),
+        (Some(_), Some(Must(file))) => {
+            let span = file.map_or(name.span, |file| file.span);
             let hint = "remove one of them: a secret has one source";
-            reader.report_with(file.span, "`env` and `file` exclude each other", hint);
+            reader.report(span, "`env` and `file` exclude each other", hint);
             return None;
         }
         (None, None) => {
-            reader.report_with(
+            reader.report(
                 name.span,
                 format!("the secret `{}` has no source", name.text),
                 "add env = \"VARIABLE\" or file = \"PATH\"",
@@ -248,7 +250,7 @@ fn secret(name: &Text, table: SecretTable, reader: &mut Reader<'_>) -> Option<Se
     let form = match (table.target, table.variable) {
         (Some(_), Some(variable)) => {
             let hint = "remove one of them: the step gets a file or a variable";
-            reader.report_with(
+            reader.report(
                 variable.span,
                 "`target` and `variable` exclude each other",
                 hint,
@@ -300,10 +302,10 @@ pub(super) fn check_targets(
     for (span, what, target) in cache_targets.chain(secret_targets) {
         if target == "/" {
             let hint = "choose a directory below /";
-            reader.report_with(span, format!("{what} would hide the whole guest"), hint);
+            reader.report(span, format!("{what} would hide the whole guest"), hint);
         }
         if let Some(other) = seen.insert(target.clone(), what) {
-            reader.report_with(
+            reader.report(
                 span,
                 format!("{other} has the target `{target}` already"),
                 "give one of them another target",

@@ -9,7 +9,7 @@ use super::link::link;
 use super::model::FileTable;
 use super::reader::Reader;
 use super::table::FromNode;
-use super::tree::{Node, Value};
+use super::tree::{Node, Span, Value};
 use super::{json, toml};
 use crate::pipeline::Pipeline;
 
@@ -64,10 +64,20 @@ fn read_file(root: &Node, directory: &Path, reader: &mut Reader<'_>) -> Option<P
     if !is_pipeline(root, reader) {
         return None;
     }
-    let file = FileTable::from_node(root, reader)?;
+    let root = without_schema(root);
+    let file = FileTable::from_node(&root, reader)?;
     let steps = expand(&file, reader)?;
     let links = link(&steps, reader)?;
     build(file.pipeline, steps, &links, directory, reader)
+}
+
+/// Without `$schema`, by which a JSON file tells an editor what it is.
+fn without_schema(root: &Node) -> Node {
+    let mut root = root.clone();
+    if let Value::Table(table) = &mut root.value {
+        table.entries.retain(|entry| entry.key != "$schema");
+    }
+    root
 }
 
 /// Whether the file is meant to be a pipeline at all: what every key of another kind of file is
@@ -76,7 +86,11 @@ fn is_pipeline(root: &Node, reader: &mut Reader<'_>) -> bool {
     let hint = "a pipeline has steps, as [steps.build] with run = \"make\"";
     let Value::Table(table) = &root.value else {
         let kind = root.value.kind();
-        reader.report_with(root.span, format!("this is {kind}, and no pipeline"), hint);
+        reader.report(
+            Span::new(root.span.start, root.span.start + 1),
+            format!("this is {kind}, and no pipeline"),
+            hint,
+        );
         return false;
     };
     match table.get("steps") {
@@ -84,13 +98,13 @@ fn is_pipeline(root: &Node, reader: &mut Reader<'_>) -> bool {
             if let Value::Table(steps) = &entry.value.value
                 && steps.entries.is_empty()
             {
-                reader.report_with(entry.key_span, "the pipeline has no steps", hint);
+                reader.report(entry.key_span, "the pipeline has no steps", hint);
             }
             true
         }
         None if table.get("graph").is_some() && table.get("version").is_some() => {
             let hint = "read it with --format hm-ir";
-            reader.report_with(
+            reader.report(
                 table.anchor,
                 "this is a graph of hm, and no pipeline file",
                 hint,
@@ -103,12 +117,12 @@ fn is_pipeline(root: &Node, reader: &mut Reader<'_>) -> bool {
                 .iter()
                 .find_map(|entry| super::reader::nearest(&entry.key, ["steps"]).map(|_| entry));
             match near {
-                Some(entry) => reader.report_with(
+                Some(entry) => reader.report(
                     entry.key_span,
                     format!("unknown key `{}`", entry.key),
                     "did you mean `steps`?",
                 ),
-                None => reader.report_with(table.anchor, "no steps: this is no pipeline", hint),
+                None => reader.report(table.anchor, "no steps: this is no pipeline", hint),
             }
             false
         }

@@ -40,11 +40,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn report(&mut self, span: Span, message: impl Into<String>) {
-        self.note(span, message.into(), None);
-    }
-
-    pub(crate) fn report_with(
+    pub(crate) fn report(
         &mut self,
         span: Span,
         message: impl Into<String>,

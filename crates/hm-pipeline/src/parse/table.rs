@@ -44,8 +44,23 @@ impl<T: FromNode> FromNode for Option<T> {
 
 /// Notes that a value is of another kind.
 pub(crate) fn wrong_kind(node: &Node, wanted: &str, reader: &mut Reader<'_>) {
-    let kind = node.value.kind();
-    reader.report(node.span, format!("expected {wanted}, found {kind}"));
+    let message = format!("expected {wanted}, found {}", node.value.kind());
+    let source = reader.source.get(node.span.start..node.span.end);
+    let hint = match &node.value {
+        Value::Null => "leave the key out".to_owned(),
+        Value::List(_) if wanted == "a string" => {
+            "write one string; one of many lines stands in \"\"\" … \"\"\" in TOML".to_owned()
+        }
+        Value::Bool(_) | Value::Integer(_) | Value::Number(_) | Value::Date
+            if wanted.starts_with("a string") =>
+        {
+            format!("put it in quotes: \"{}\"", source.unwrap_or_default())
+        }
+        _ if wanted.starts_with("a list") => "write a list, as [\"A\", \"B\"]".to_owned(),
+        _ if wanted.starts_with("a table") => "write a table, as { KEY = VALUE }".to_owned(),
+        _ => format!("write {wanted}"),
+    };
+    reader.report(node.span, message, hint);
 }
 
 /// Reads one key of a table.
@@ -55,7 +70,7 @@ pub(crate) fn field<T: FromNode>(table: &Table, key: &str, reader: &mut Reader<'
         None => {
             let absent = T::absent();
             if absent.is_none() {
-                reader.report_with(
+                reader.report(
                     table.anchor,
                     format!("`{key}` is missing"),
                     format!("add `{key}` to this table"),
@@ -76,7 +91,7 @@ pub(crate) fn check_keys(table: &Table, known: &[&str], reader: &mut Reader<'_>)
             Some(key) => format!("did you mean `{key}`?"),
             None => format!("keys here are {}", known.join(", ")),
         };
-        reader.report_with(entry.key_span, format!("unknown key `{}`", entry.key), hint);
+        reader.report(entry.key_span, format!("unknown key `{}`", entry.key), hint);
     }
 }
 

@@ -10,7 +10,7 @@ use super::names::{AxisName, Name, SecretName};
 use super::reader::Reader;
 use super::table::{FromNode, as_table, wrong_kind};
 use super::tree::{Node, Span, Value};
-use super::values::{As, Form, List, Map, Text, Wrong};
+use super::values::{As, Form, List, Map, Must, Text, Wrong};
 use crate::pipeline::CacheMode;
 
 /// A short form as text, or the long form as a table.
@@ -101,14 +101,14 @@ impl FromNode for Secrets {
                     }
                     if entries.iter().any(|(other, _)| other.text == name.text) {
                         let message = format!("duplicate secret `{}`", name.text);
-                        reader.report_with(name.span, message, "remove one of them");
+                        reader.report(name.span, message, "remove one of them");
                         right = false;
                     }
                     let table = SecretTable {
-                        env: Some(As {
+                        env: Some(Must(Some(As {
                             span: name.span,
                             value: name.text.clone(),
-                        }),
+                        }))),
                         file: None,
                         target: None,
                         variable: None,
@@ -170,7 +170,7 @@ impl FromNode for MatrixTable {
         }
         if axes.is_empty() && right {
             let hint = "write for example: matrix = { version = [\"1\", \"2\"] }";
-            reader.report_with(table.anchor, "the matrix has no axis", hint);
+            reader.report(table.anchor, "the matrix has no axis", hint);
             return None;
         }
         let mut exclude = Vec::new();
@@ -204,7 +204,7 @@ fn axis_values(node: &Node, reader: &mut Reader<'_>) -> Option<Vec<String>> {
         return None;
     };
     if items.is_empty() {
-        reader.report_with(
+        reader.report(
             node.span,
             "the axis has no value",
             "give it one, or remove it",
@@ -221,7 +221,7 @@ fn axis_values(node: &Node, reader: &mut Reader<'_>) -> Option<Vec<String>> {
         };
         if !seen.insert(value.clone()) {
             let message = format!("duplicate value `{value}`");
-            reader.report_with(item.span, message, "remove one of them");
+            reader.report(item.span, message, "remove one of them");
             right = false;
         }
         values.push(value);
@@ -238,7 +238,7 @@ fn axis_value(node: &Node, reader: &mut Reader<'_>) -> Option<String> {
             // The value becomes a part of the step's name, which has to stay readable and unique.
             let strange = |letter: char| letter.is_control() || "[],".contains(letter);
             if let Some(letter) = text.chars().find(|letter| strange(*letter)) {
-                reader.report_with(
+                reader.report(
                     node.span,
                     format!("a value of a matrix cannot have {letter:?}"),
                     "give the value a name, and look it up in `run`",
@@ -281,7 +281,7 @@ fn read_exclusion(
     let mut right = true;
     if table.entries.is_empty() {
         let hint = "name an axis and a value, or remove it";
-        reader.report_with(node.span, "leaves out everything", hint);
+        reader.report(node.span, "leaves out everything", hint);
         right = false;
     }
     for entry in &table.entries {
@@ -294,7 +294,7 @@ fn read_exclusion(
                     || format!("axes are {}", names.join(", ")),
                     |name| format!("did you mean `{name}`?"),
                 );
-                reader.report_with(
+                reader.report(
                     entry.key_span,
                     format!("unknown axis `{}`", entry.key),
                     hint,
@@ -303,7 +303,7 @@ fn read_exclusion(
             continue;
         };
         if !known.contains(value) {
-            reader.report_with(
+            reader.report(
                 entry.value.span,
                 format!("`{}` has no value `{value}`", entry.key),
                 format!("its values are {}", known.join(", ")),

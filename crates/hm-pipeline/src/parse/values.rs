@@ -24,7 +24,7 @@ impl FromNode for Text {
         };
         if text.contains('\0') {
             // Neither a command line nor a path nor a variable can hold one.
-            reader.report_with(node.span, "contains a NUL character", "remove it");
+            reader.report(node.span, "contains a NUL character", "remove it");
             return None;
         }
         Some(Self {
@@ -108,7 +108,10 @@ fn inside(span: Span, text: &str, at: usize, reader: &Reader<'_>) -> Span {
     let inner = Span::new(span.start + 1, span.end.saturating_sub(1));
     match reader.source.get(inner.start..inner.end) {
         Some(source) if source == text => {
-            Span::new(inner.start + at, inner.end.max(inner.start + at))
+            let letter = |letter: char| letter.is_alphanumeric() || "_.".contains(letter);
+            let rest = &text[at..];
+            let word = rest.find(|next| !letter(next)).unwrap_or(rest.len());
+            Span::new(inner.start + at, inner.start + at + word.max(1))
         }
         _ => span,
     }
@@ -126,7 +129,7 @@ impl FromNode for Bool {
             Value::Text(text) if node.substituted && text == "false" => Some(Self(false)),
             Value::Text(text) if text == "true" || text == "false" => {
                 let hint = format!("write {text} without quotes");
-                reader.report_with(node.span, "expected a boolean, found a string", hint);
+                reader.report(node.span, "expected a boolean, found a string", hint);
                 None
             }
             _ => {
@@ -157,11 +160,11 @@ impl<const MIN: i64, const MAX: i64> FromNode for Count<MIN, MAX> {
             }
             Value::Text(text) if text.parse::<i64>().is_ok() => {
                 let hint = format!("write {text} without quotes");
-                reader.report_with(node.span, "expected an integer, found a string", hint);
+                reader.report(node.span, "expected an integer, found a string", hint);
                 return None;
             }
             Value::Number(number) => {
-                reader.report_with(
+                reader.report(
                     node.span,
                     format!("`{number}` is no whole number"),
                     format!("write a whole number from {MIN} to {MAX}"),
@@ -176,7 +179,7 @@ impl<const MIN: i64, const MAX: i64> FromNode for Count<MIN, MAX> {
         match u64::try_from(number) {
             Ok(value) if (MIN..=MAX).contains(&number) => Some(Self(value)),
             _ => {
-                reader.report_with(
+                reader.report(
                     node.span,
                     format!("{number} is out of range"),
                     format!("write a whole number from {MIN} to {MAX}"),
