@@ -16,6 +16,7 @@
 //! | [`pipeline`] | [`Pipeline`] and [`Step`], checked and complete |
 //! | [`plan`] | [`Plan`]: every step's key, and whether it would run |
 //! | [`event`] | what happens during a run |
+//! | [`record`] | [`RunStore`](record::RunStore): what is kept of every run |
 //! | [`runner`] | [`StepRunner`]: what carries a step out |
 //! | [`schedule`] | [`run`](schedule::run): carries a plan out |
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ mod hm_ir;
 pub mod parse;
 pub mod pipeline;
 pub mod plan;
+pub mod record;
 pub mod runner;
 pub mod schedule;
 pub mod schema;
