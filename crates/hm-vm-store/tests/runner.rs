@@ -17,6 +17,7 @@ mod import;
 mod inject;
 mod injecting;
 mod opening;
+mod outputs;
 mod processes;
 mod viewing;
 mod worker;

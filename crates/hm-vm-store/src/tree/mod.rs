@@ -4,6 +4,7 @@
 //! directory, and no symbolic link is ever followed.
 
 pub(crate) mod attributes;
+pub(crate) mod compare;
 pub(crate) mod copy;
 pub(crate) mod directory;
 pub(crate) mod measure;

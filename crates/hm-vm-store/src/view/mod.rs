@@ -4,12 +4,16 @@
 //!   opaque directories honoured.
 //! * [`resolve`]: paths, with symbolic links followed inside the tree only.
 //! * [`reader`]: [`View`], for reading.
-//! * [`diff`], [`copy_out`]: comparing two trees, and bringing files out.
+//! * [`diff`]: comparing two trees.
+//! * [`copy_out`], [`outputs`]: bringing files out; [`copier`] writes, [`patterns`] finds.
 
+mod copier;
 mod copy_out;
 mod diff;
 mod entries;
 pub(crate) mod merged;
+mod outputs;
+mod patterns;
 mod reader;
 pub(crate) mod resolve;
 
