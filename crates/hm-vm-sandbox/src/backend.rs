@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use hm_vm_core::{
-    Capabilities, Error, InjectEntry, InjectSource, Limit, NetworkPolicy, PrivateNetwork,
-    PrivateNetworkRequest, Protection, SnapshotId, Vm, VmBackend, VmConfig,
+    Capabilities, Error, InjectEntry, InjectSource, Limit, NetworkPolicy, OutputReport,
+    OutputRequest, PrivateNetwork, PrivateNetworkRequest, Protection, SnapshotId, Vm, VmBackend,
+    VmConfig,
 };
 use hm_vm_store::{Base, Lower, Store, VmFiles};
 use hm_vm_sys::UserNamespace;
@@ -230,6 +231,7 @@ impl VmBackend for SandboxBackend {
             usage: true,
             deep_chains: true,
             inject_patterns: true,
+            outputs: true,
             users: true,
             cache_mounts: true,
             secret_mounts: true,
@@ -260,6 +262,19 @@ impl VmBackend for SandboxBackend {
             .await
             .context("reading the files to inject")?;
         digest.map(Some).map_err(contract)
+    }
+
+    async fn copy_outputs(
+        &self,
+        snapshot: &SnapshotId,
+        request: &OutputRequest,
+    ) -> Result<OutputReport> {
+        let (store, snapshot) = (self.machine.store.clone(), snapshot.clone());
+        let request = request.clone();
+        tokio::task::spawn_blocking(move || store.copy_outputs(&snapshot, &request))
+            .await
+            .context("copying files out of a snapshot")?
+            .map_err(contract)
     }
 
     async fn inject_entries(&self, source: &InjectSource) -> Result<Vec<InjectEntry>> {
