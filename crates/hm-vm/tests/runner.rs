@@ -7,6 +7,11 @@ mod runner {
     mod execute;
     #[cfg(feature = "sandbox")]
     mod gc;
+    mod handover;
+    mod logs;
+    mod lost;
+    mod masking;
+    mod options;
     mod output;
     mod processes;
     mod registry;

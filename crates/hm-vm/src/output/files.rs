@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{MAGIC, MAGIC_1, MAX_KEY_BYTES};
+use super::{MAGIC, MAGIC_1, MAX_KEY_BYTES, MAX_TIME};
 
 /// The directory of the logs of one registry. Made when the first log is.
 #[derive(Clone, Debug)]
@@ -247,7 +247,10 @@ pub(super) fn read_header(file: &mut File) -> io::Result<Header> {
             let mut millis = [0u8; 8];
             file.read_exact(&mut millis)?;
             let since = Duration::from_millis(u64::from_le_bytes(millis));
-            Some(UNIX_EPOCH.checked_add(since).ok_or_else(corrupt)?)
+            if since > MAX_TIME {
+                return Err(corrupt());
+            }
+            Some(UNIX_EPOCH + since)
         }
     };
     Ok(Header {

@@ -29,6 +29,8 @@ mod record;
 mod replay;
 mod writer;
 
+use std::time::Duration;
+
 pub(crate) use files::LogFiles;
 pub(crate) use mask::Mask;
 pub use reader::{LogChunk, LogNext, LogReader};
@@ -41,6 +43,9 @@ const MAGIC: &[u8; 12] = b"hm-vm log 2\n";
 const END: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
+
+/// Latest time that is read back, a thousand years from 1970: who shows it must not be surprised.
+const MAX_TIME: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
 
 /// Longest key that is read back from a log: beyond it the file is corrupt.
 const MAX_KEY_BYTES: usize = 1 << 20;

@@ -9,7 +9,7 @@ use hm_vm_core::Stream;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use super::files::{Header, read_header};
-use super::{END, STDERR, STDOUT};
+use super::{END, MAX_TIME, STDERR, STDOUT};
 
 /// Read from the file at once.
 const INPUT_BYTES: usize = 32 * 1024;
@@ -247,8 +247,12 @@ impl LogReader {
             return Ok(true);
         }
         let remaining = number(&head[1..5]);
+        let at = Duration::from_millis(if timed { number(&head[5..13]) } else { 0 });
         if remaining == 0 {
             return Err(corrupt("empty record"));
+        }
+        if at > MAX_TIME {
+            return Err(corrupt("impossible time"));
         }
         self.record = Record {
             stream: if head[0] == STDOUT {
@@ -257,7 +261,7 @@ impl LogReader {
                 Stream::Stderr
             },
             remaining: usize::try_from(remaining).map_err(|_| corrupt("record too long"))?,
-            at: Duration::from_millis(if timed { number(&head[5..13]) } else { 0 }),
+            at,
         };
         Ok(true)
     }

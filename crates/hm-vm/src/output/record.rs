@@ -170,3 +170,40 @@ impl Drop for State<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hm_vm_core::Secret;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl OutputSink for Lines {
+        fn on_stdout(&self, line: &str) {
+            self.0.lock().unwrap().push(line.to_owned());
+        }
+
+        fn on_stderr(&self, line: &str) {
+            self.on_stdout(line);
+        }
+    }
+
+    /// Backends that know the minimum of the contract deliver lines.
+    #[test]
+    fn a_secret_is_found_over_lines_that_come_one_by_one() {
+        let secret = Secret::new(b"one\nx\ntwo".to_vec());
+        let mask = Mask::new([("s".to_owned(), &secret)]).unwrap();
+        let lines = Lines::default();
+        let recorder = Recorder::new(Destination::default(), mask.as_ref(), &lines);
+        for line in ["one", "x", "two", "", "one", "y"] {
+            recorder.on_stdout(line);
+        }
+        recorder.flush();
+        let (output, problems) = recorder.finish();
+        assert!(problems.is_empty());
+        assert_eq!(*lines.0.lock().unwrap(), ["***", "", "one", "y"]);
+        assert_eq!(output.bytes, 11);
+    }
+}

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hm_vm::output::{LogNext, LogReader};
 use hm_vm::{
     Event, EventSink, ExecuteOptions, HmVm, ImageRegistry, NullSink, OutputSink, Phase, SnapshotId,
     SnapshotLabel, Vm, VmBackend, VmConfig,
@@ -95,6 +96,8 @@ fn worker() {
     let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
     if role == "execute" {
         execute(&directory);
+    } else if role == "log" {
+        log(&directory);
     } else {
         hammer(&directory, &role);
     }
@@ -118,6 +121,23 @@ fn execute(directory: &Path) {
     let run = engine.execute_with(action("true"), cache("k"), &NullSink, options);
     let result = runtime.block_on(run).unwrap();
     say(&format!("cached {}", result.cached));
+}
+
+/// Like [`execute`], with a log, and not cached.
+fn log(directory: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let backend = Files(directory.join("snapshots"));
+    let engine = HmVm::new(Arc::new(backend), open(directory), VmConfig::default());
+    let options = ExecuteOptions {
+        log: Some(directory.join("log")),
+        ..ExecuteOptions::default()
+    };
+    let policy = hm_vm::CachingPolicy::None;
+    let run = engine.execute_with(action("true"), policy, &NullSink, options);
+    runtime.block_on(run).unwrap();
 }
 
 /// Puts and gets at random; says which snapshots it was told to remove.
@@ -256,6 +276,27 @@ fn what_a_killed_process_leaves_is_collected_at_the_next_open() {
     leader.child.wait().unwrap();
     drop(open(place.path()));
     assert!(left.iter().all(|dir| names(dir).is_empty()));
+}
+
+#[test]
+fn the_log_of_a_killed_process_can_be_read_as_far_as_it_goes() {
+    let place = place();
+    let mut worker = Worker::start(place.path(), "log");
+    assert_eq!(worker.says().as_deref(), Some("exec"));
+    let mut reader = LogReader::open(&place.path().join("log")).unwrap();
+    let chunk = loop {
+        match reader.next().unwrap() {
+            LogNext::Chunk(chunk) => break chunk,
+            LogNext::Pending => std::thread::yield_now(),
+            LogNext::End => panic!("it has not ended"),
+        }
+    };
+    assert_eq!(chunk.bytes, b"some output\n");
+    assert!(reader.writer_is_alive());
+    worker.child.kill().unwrap();
+    worker.child.wait().unwrap();
+    assert_eq!(reader.next().unwrap(), LogNext::Pending);
+    assert!(!reader.writer_is_alive() && !reader.complete());
 }
 
 #[test]

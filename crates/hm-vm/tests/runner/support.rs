@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use hm_vm::output::{LogNext, LogReader};
 use hm_vm::{
     Action, CachingPolicy, Event, EventSink, HmVm, ImageRegistry, ImageSource, OutputSink, Stream,
     VmConfig,
@@ -41,6 +42,11 @@ impl Bench {
     /// Another engine on the same backend and file, as another process would have.
     pub(crate) fn second_engine(&self) -> Arc<HmVm> {
         engine(&self.registry_path(), &self.backend, 100)
+    }
+
+    /// A path in a directory of the test's own.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// The files in a directory beside the registry, `locks` or `logs`, by name.
@@ -195,4 +201,24 @@ impl EventSink for Events {
         self.all.lock().unwrap().push(event.clone());
         self.changed.notify_one();
     }
+}
+
+/// All that a log has now, the bytes of each stream put together, and how it goes on.
+pub(crate) fn read_log(reader: &mut LogReader) -> ([Vec<u8>; 2], LogNext) {
+    let mut streams = [Vec::new(), Vec::new()];
+    loop {
+        match reader.next().unwrap() {
+            LogNext::Chunk(chunk) => streams[chunk.stream as usize].extend(chunk.bytes),
+            end => return (streams, end),
+        }
+    }
+}
+
+/// What is in a log that must be whole.
+pub(crate) fn whole_log(path: &Path) -> [String; 2] {
+    let mut reader = LogReader::open(path).unwrap();
+    let (streams, end) = read_log(&mut reader);
+    assert_eq!(end, LogNext::End);
+    assert!(reader.complete() && !reader.writer_is_alive());
+    streams.map(|stream| String::from_utf8(stream).unwrap())
 }
