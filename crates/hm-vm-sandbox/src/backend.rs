@@ -236,7 +236,6 @@ impl VmBackend for SandboxBackend {
             cache_mounts: true,
             secret_mounts: true,
             private_networks: true,
-            ..Capabilities::default()
         }
     }
 
