@@ -90,6 +90,12 @@ fn run(arguments: &[OsString]) -> u8 {
 
 fn dispatch(app: &App, command: Command) -> anyhow::Result<u8> {
     match command {
+        Command::Run(run) => return run.run(app),
+        Command::Plan(plan) => plan.run(app)?,
+        Command::Verify(verify) => return verify.run(app),
+        Command::Graph(graph) => graph.run(app)?,
+        Command::Init(init) => init.run(app)?,
+        Command::Schema(schema) => schema.run()?,
         Command::Exec(exec) => return exec.run(app),
         Command::Shell(shell) => return shell.run(app),
         Command::Doctor(doctor) => return doctor.run(app),
@@ -129,8 +135,9 @@ fn explain_usage(error: &clap::Error, arguments: &[OsString], environment: &Envi
 
 /// Sends what the libraries trace to standard error: warnings, or more when asked.
 fn start_log(verbose: u8, app: &App) -> Result<(), Problem> {
+    let ui = app.ui.clone();
     let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(move || ui.log())
         .with_ansi(app.ui.err_style().is_coloured())
         .with_target(false);
     if let Some(filter) = &app.environment.log {

@@ -43,6 +43,12 @@ pub(crate) struct Global {
 /// One variant a command; each is a file under `commands`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Run(commands::run::Run),
+    Plan(commands::plan::PlanCommand),
+    Verify(commands::verify::Verify),
+    Graph(commands::graph::Graph),
+    Init(commands::init::Init),
+    Schema(commands::schema::Schema),
     Exec(commands::exec::Exec),
     Shell(commands::shell::Shell),
     Snapshot(commands::snapshot::Snapshot),

@@ -21,6 +21,7 @@ mod names;
 mod output;
 mod raw_terminal;
 mod report;
+mod run;
 mod signals;
 mod usage;
 

@@ -110,9 +110,16 @@ pub(crate) struct LimitArgs {
     /// Go on where this machine cannot give a protection; may be given several times
     #[arg(long, value_name = "PROTECTION", value_parser = protection_parser())]
     allow_weaker: Vec<Protection>,
-    /// What isolates the VM
-    #[arg(long, value_enum, value_name = "BACKEND", default_value_t = BackendChoice::Auto)]
-    backend: BackendChoice,
+    #[command(flatten)]
+    backend: BackendArgs,
+}
+
+/// What isolates the VM.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BackendArgs {
+    /// What isolates the VM [default: the best one that works here]
+    #[arg(long, value_enum, value_name = "BACKEND")]
+    backend: Option<BackendChoice>,
 }
 
 /// Value of `--backend`.
@@ -149,14 +156,39 @@ impl LimitArgs {
 
     /// Opens the store and the engine on the chosen backend.
     pub(crate) fn engine(&self, app: &App) -> anyhow::Result<(Store, HmVm)> {
+        self.backend.open(app, None, self.config())
+    }
+}
+
+impl BackendArgs {
+    /// Opens the store and the engine on the chosen backend. `named` is what a pipeline file chooses; the user's
+    /// choice goes before it.
+    pub(crate) fn engine(&self, app: &App, named: Option<&str>) -> anyhow::Result<(Store, HmVm)> {
+        self.open(app, named, VmConfig::default())
+    }
+
+    fn open(
+        &self,
+        app: &App,
+        named: Option<&str>,
+        config: VmConfig,
+    ) -> anyhow::Result<(Store, HmVm)> {
+        let choice = match (self.backend, named) {
+            (Some(choice), _) => choice,
+            (None, Some(name)) => BackendChoice::from_str(name, false).map_err(|_| {
+                Problem::new(format!("the pipeline's backend {name:?} is not known"))
+                    .hint("this version has: auto, sandbox")
+            })?,
+            (None, None) => BackendChoice::Auto,
+        };
         let store = app.store()?;
         let registry = app.registry(&store)?;
-        let backend: Arc<dyn VmBackend> = match self.backend {
+        let backend: Arc<dyn VmBackend> = match choice {
             BackendChoice::Auto | BackendChoice::Sandbox => Arc::new(SandboxBackend::open(
                 store.clone(),
                 SandboxOptions::default(),
             )?),
         };
-        Ok((store, HmVm::new(backend, registry, self.config())))
+        Ok((store, HmVm::new(backend, registry, config)))
     }
 }

@@ -1,7 +1,8 @@
 //! The one door to standard output and standard error.
 
 use std::fmt::{self, Display};
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::failure::OutputClosed;
 use crate::input::environment::Environment;
@@ -75,13 +76,57 @@ impl Style {
     }
 }
 
-/// Prints: data to standard output, talk to standard error.
+/// Prints: data to standard output, talk to standard error. Clones are one.
 #[derive(Clone, Debug)]
 pub(crate) struct Ui {
     talk: Talk,
     out: Style,
     err: Style,
     live: bool,
+    terminal: Terminal,
+}
+
+/// Standard error, which a view may have that draws on it.
+#[derive(Clone, Default)]
+struct Terminal {
+    lent: Arc<Mutex<Option<Borrower>>>,
+}
+
+/// Takes whole lines, with their ends.
+type Borrower = Arc<dyn Fn(&str) + Send + Sync>;
+
+impl fmt::Debug for Terminal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terminal").finish_non_exhaustive()
+    }
+}
+
+impl Terminal {
+    fn lent(&self) -> Option<Borrower> {
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.clone()
+    }
+
+    fn lend(&self, borrower: Option<Borrower>) {
+        *self.lent.lock().unwrap_or_else(PoisonError::into_inner) = borrower;
+    }
+}
+
+/// Takes whole lines: tracing gives one at a time.
+impl Write for Terminal {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.lent() {
+            Some(borrower) => {
+                borrower(&String::from_utf8_lossy(bytes));
+                Ok(bytes.len())
+            }
+            None => io::stderr().lock().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Ui {
@@ -97,7 +142,24 @@ impl Ui {
             out: style(terminals[0]),
             err: style(terminals[1]),
             live: terminals == [true; 2] && environment.term.as_deref() != Some("dumb"),
+            terminal: Terminal::default(),
         }
+    }
+
+    /// From now on, what would go to standard error goes to `borrower`, which draws there: lines with their ends. It must
+    /// not wait.
+    pub(crate) fn lend(&self, borrower: impl Fn(&str) + Send + Sync + 'static) {
+        self.terminal.lend(Some(Arc::new(borrower)));
+    }
+
+    /// Ends [`lend`](Self::lend). Does nothing where nothing is lent.
+    pub(crate) fn take_back(&self) {
+        self.terminal.lend(None);
+    }
+
+    /// Where the log goes: standard error, or who has it.
+    pub(crate) fn log(&self) -> impl Write + use<> {
+        self.terminal.clone()
     }
 
     /// Colours of standard output.
@@ -168,7 +230,7 @@ impl Ui {
     fn talk_line(&self, text: fmt::Arguments<'_>) {
         // One write call a line, so that lines of several processes do not mix.
         let line = format!("{text}\n");
-        let _unseen = io::stderr().lock().write_all(line.as_bytes());
+        let _unseen = self.terminal.clone().write_all(line.as_bytes());
     }
 }
 

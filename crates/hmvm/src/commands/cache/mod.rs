@@ -1,5 +1,6 @@
 //! `hmvm cache`: one file a sub-command.
 
+mod dir;
 mod gc;
 mod ls;
 mod pin;
@@ -29,6 +30,7 @@ enum Command {
     Pin(pin::Pin),
     Unpin(pin::Unpin),
     Gc(gc::Gc),
+    Dir(dir::Dir),
 }
 
 impl Cache {
@@ -40,6 +42,7 @@ impl Cache {
             Command::Pin(pin) => pin.run(app),
             Command::Unpin(unpin) => unpin.run(app),
             Command::Gc(gc) => gc.run(app),
+            Command::Dir(dir) => dir.run(app),
         }
     }
 }

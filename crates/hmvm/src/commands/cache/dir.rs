@@ -1,0 +1,114 @@
+use std::time::SystemTime;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::failure::Problem;
+use crate::output::sanitize::sanitize;
+use crate::output::table::Table;
+use crate::output::{human, json};
+
+/// See and remove the directories that steps keep under a name (`caches` of a pipeline)
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  hmvm cache dir ls\n  hmvm cache dir rm cargo-registry")]
+pub(super) struct Dir {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ls(Ls),
+    Rm(Rm),
+}
+
+/// List them with their sizes
+#[derive(Args, Debug)]
+struct Ls {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Remove them, with all that is in them
+#[derive(Args, Debug)]
+struct Rm {
+    /// Their names
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+}
+
+impl Dir {
+    pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
+        match &self.command {
+            Command::Ls(ls) => ls.run(app),
+            Command::Rm(rm) => rm.run(app),
+        }
+    }
+}
+
+impl Ls {
+    fn run(&self, app: &App) -> anyhow::Result<()> {
+        let caches = app.store()?.caches()?;
+        if self.json {
+            let list: Vec<Value> = caches
+                .iter()
+                .map(|cache| {
+                    json!({
+                        "name": cache.name,
+                        "bytes": cache.bytes,
+                        "last_used": json::time(cache.last_used),
+                        "in_use": cache.in_use,
+                    })
+                })
+                .collect();
+            return json::document(&list);
+        }
+        if caches.is_empty() {
+            app.ui.say("hmvm: no step has kept a directory");
+            return Ok(());
+        }
+        let now = SystemTime::now();
+        let mut table = Table::new(&["NAME", ">SIZE", "USED"], app.ui.out_style());
+        for cache in &caches {
+            let used = if cache.in_use {
+                "now".to_owned()
+            } else {
+                human::ago(now, cache.last_used)
+            };
+            table.row(vec![
+                sanitize(&cache.name).into_owned(),
+                human::size(cache.bytes),
+                used,
+            ]);
+        }
+        app.ui.print(table)
+    }
+}
+
+impl Rm {
+    fn run(&self, app: &App) -> anyhow::Result<()> {
+        let store = app.store()?;
+        let known = store.caches()?;
+        // All names are looked up before anything is removed.
+        for name in &self.names {
+            if !known.iter().any(|cache| cache.name == *name) {
+                return Err(
+                    Problem::new(format!("no step has kept a directory {name:?}"))
+                        .hint("hmvm cache dir ls lists them")
+                        .into(),
+                );
+            }
+        }
+        for name in &self.names {
+            store.remove_cache(name)?;
+        }
+        let count = u64::try_from(self.names.len()).unwrap_or(u64::MAX);
+        app.ui.say(format_args!(
+            "hmvm: removed {}",
+            human::plural(count, "directory|directories")
+        ));
+        Ok(())
+    }
+}
