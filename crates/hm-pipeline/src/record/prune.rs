@@ -125,8 +125,13 @@ impl RunStore {
         Duration::from_millis(now.saturating_sub(started))
     }
 
-    /// Removes a run at once. `None` when somebody else did.
-    fn remove(&self, id: u64) -> Result<Option<PrunedRun>> {
+    /// Removes a run at once, whatever the rule says. `None` when there is none, or somebody else did. Not for a run that
+    /// lives, or is [interrupted](Self::interrupted) with snapshots to remove: nobody would know of those.
+    ///
+    /// # Errors
+    ///
+    /// A failure to remove.
+    pub fn remove(&self, id: u64) -> Result<Option<PrunedRun>> {
         let directory = self.run_directory(id);
         let record = file::read(&directory, id).ok().flatten();
         let kept = record.iter().flat_map(|record| record.kept()).collect();
