@@ -74,7 +74,11 @@ pub(crate) fn read(root: &Node, directory: &Path, reader: &mut Reader<'_>) -> Op
     check_images(&graph, &edges, &default_image, reader);
     let mut steps = Vec::with_capacity(graph.nodes.0.len());
     for (index, node) in graph.nodes.0.into_iter().enumerate() {
-        steps.push(step(node.0?, index, &edges, &default_image, reader));
+        // What is missing has been noted, and nothing comes of the rest but more notes.
+        steps.extend(
+            node.0
+                .and_then(|node| step(node, index, &edges, &default_image, reader)),
+        );
     }
     Some(Pipeline {
         name: directory_name(directory),
@@ -230,7 +234,7 @@ fn step(
     edges: &Edges,
     default_image: &str,
     reader: &mut Reader<'_>,
-) -> Step {
+) -> Option<Step> {
     let step: StepTable = node.step;
     let mut env = environment(node.env);
     env.extend(environment(step.env));
@@ -252,10 +256,13 @@ fn step(
         (None, None) => StepBase::Image(default_image.to_owned()),
     };
     let needs = edges.needs[index].iter().map(|arrow| arrow.to);
-    Step {
+    let mode = step
+        .cache
+        .map_or(CacheMode::Auto, |cache| cache_mode(cache, reader));
+    Some(Step {
         name: step.key.text.clone(),
         group: step.key.text,
-        run: step.cmd.value,
+        run: step.cmd.0?.value,
         shell: None,
         base,
         needs: needs.filter(|to| Some(*to) != parent).map(StepId).collect(),
@@ -271,9 +278,7 @@ fn step(
         // The format has no word for it, and its steps are written for machines with a network.
         network: NetworkPolicy::Outbound,
         cache: CacheRule {
-            mode: step
-                .cache
-                .map_or(CacheMode::Auto, |cache| cache_mode(cache, reader)),
+            mode,
             ..CacheRule::default()
         },
         condition: None,
@@ -282,7 +287,7 @@ fn step(
         secrets: Vec::new(),
         allow_failure: false,
         services: Vec::new(),
-    }
+    })
 }
 
 fn environment(table: Option<Map<VariableName, EnvValue>>) -> BTreeMap<String, String> {

@@ -53,7 +53,7 @@ table! {
         /// A name for people. Not used.
         label: Option<Text>,
         /// The command.
-        cmd: As<Filled>,
+        cmd: Must<As<Filled>>,
         /// Image that it starts from.
         image: Option<As<Line>>,
         /// Environment of the step, above that of the node.

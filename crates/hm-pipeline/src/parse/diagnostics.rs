@@ -89,7 +89,7 @@ impl Diagnostic {
                 .collect();
             let length = self.text.chars().count().clamp(1, (last - at).max(1));
             writeln!(out, "{margin} |")?;
-            writeln!(out, "{} | {shown}", self.line)?;
+            writeln!(out, "{} | {}", self.line, shown.trim_end())?;
             writeln!(out, "{margin} | {indent}{}", "^".repeat(length))?;
         }
         if let Some(suggestion) = &self.suggestion {
