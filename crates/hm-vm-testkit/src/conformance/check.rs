@@ -75,6 +75,16 @@ macro_rules! __conformance_checks {
             inject::inject_does_not_follow_links_to_the_host ["B2", "V8"] Minimal;
             inject::injected_files_belong_to_root ["V8"] Posix;
             inject::odd_sources_are_injected ["V8"] Posix;
+            patterns::undeclared_patterns_are_refused ["B6", "V17"] Minimal;
+            patterns::patterns_say_what_is_brought ["V17"] Minimal;
+            patterns::digests_follow_the_patterns ["V17"] Minimal;
+            patterns::bad_patterns_are_invalid ["V17"] Minimal;
+            outputs::undeclared_outputs_are_refused ["B6", "V18"] Minimal;
+            outputs::outputs_are_brought_by_patterns ["V18"] Minimal;
+            outputs::equal_outputs_are_left_alone ["V18"] Minimal;
+            outputs::outputs_stay_in_their_place ["V18"] Minimal;
+            outputs::wrong_outputs_are_invalid ["V18"] Minimal;
+            outputs::special_outputs_are_left_out ["V18"] Posix;
             input::odd_environment_arrives ["V4"] Posix;
             input::the_default_environment_is_clean ["V4"] Posix;
             input::stdin_ends_and_the_session_is_own ["V4"] Posix;

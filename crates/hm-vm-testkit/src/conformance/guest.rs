@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use hm_vm_core::{
-    Cancellation, ExecOutcome, ExecRequest, OutputSink, SnapshotId, SnapshotLabel, Vm,
+    Cancellation, ExecOutcome, ExecRequest, InjectSource, OutputSink, SnapshotId, SnapshotLabel, Vm,
 };
 use tokio::sync::watch;
 
@@ -143,6 +143,19 @@ impl Guest {
         self.record.note(format!(
             "inject {} to {guest_path:?} => {result:?}",
             host_path.display()
+        ));
+        result
+    }
+
+    /// Injects a part of a directory. Returns the digest that the backend tells.
+    pub(super) async fn inject_from(
+        &mut self,
+        source: &InjectSource,
+        guest_path: &str,
+    ) -> Result<Option<String>> {
+        let result = self.vm.inject_from(source, guest_path).await;
+        self.record.note(format!(
+            "inject_from {source:?} to {guest_path:?} => {result:?}"
         ));
         result
     }

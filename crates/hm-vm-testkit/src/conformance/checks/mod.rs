@@ -10,6 +10,8 @@ pub(super) mod life_cycle;
 pub(super) mod limits;
 pub(super) mod network;
 pub(super) mod output;
+pub(super) mod outputs;
+pub(super) mod patterns;
 pub(super) mod processes;
 pub(super) mod refusals;
 pub(super) mod snapshots;
