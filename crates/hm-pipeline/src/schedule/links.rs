@@ -1,6 +1,6 @@
 //! Who depends on whom, among the steps of a run.
 
-use crate::pipeline::{StepBase, StepId};
+use crate::pipeline::StepId;
 use crate::plan::Plan;
 
 /// How a step depends on another one.
@@ -106,12 +106,9 @@ fn with(
 fn dependencies(plan: &Plan, id: StepId, selected: &[bool]) -> (Vec<StepId>, Vec<StepId>) {
     let step = plan.pipeline.step(id);
     let mut forks = Vec::new();
-    for base in std::iter::once(&step.base).chain(step.services.iter().map(|it| &it.base)) {
-        match base {
-            StepBase::Step(parent) if selected[parent.0] && !forks.contains(parent) => {
-                forks.push(*parent);
-            }
-            StepBase::Step(_) | StepBase::Image(_) => {}
+    for source in step.sources() {
+        if selected[source.0] && !forks.contains(&source) {
+            forks.push(source);
         }
     }
     let mut needs: Vec<StepId> = step.needs.clone();

@@ -38,7 +38,7 @@
 //! |---|---|---|
 //! | a step fails, is out of time or broken, after its retries | what forks from it or needs it is skipped, down to the last; without `keep_going` nothing else starts, and what runs is cancelled | failed (125 when broken), timed out |
 //! | the same with `allow_failure` | what forks from it is skipped | – |
-//! | a step's `if` does not hold | what forks from it is skipped | – |
+//! | a step's `if` does not hold | what forks from it is skipped, down to the last; what only needs one of these runs | – |
 //! | the user cancels | what runs is cancelled, the rest ends as cancelled without having run | cancelled |
 //! | the run is out of time | the same | timed out, without a step |
 //!

@@ -99,6 +99,7 @@ impl Run {
             self.steps[child.0].unmet -= 1;
         }
         if matches!(self.course, Course::Stopping(_)) {
+            // Those that wait end as what stops the run says.
             return;
         }
         if result.outcome.is_success() {
@@ -125,8 +126,7 @@ impl Run {
     /// A snapshot that the step forks from is gone for good. One that replays a known result does not mind.
     fn parent_lost(&mut self, step: StepId, message: &str) {
         let progress = &self.steps[step.0];
-        let waits = matches!(progress.stage, Stage::Waiting);
-        if !waits || matches!(self.course, Course::Stopping(_)) {
+        if !matches!(progress.stage, Stage::Waiting) {
             return;
         }
         if self.is_replay(step) && progress.result.is_none() {

@@ -79,10 +79,9 @@ impl Run {
 
     /// Makes a step ready that waits and has all that it waited for.
     pub(super) fn wake(&mut self, step: StepId, turn: fn(usize) -> Turn) {
-        let skipped = matches!(self.plan.steps[step.0].decision, Decision::Skip(_));
         let progress = &self.steps[step.0];
         // One that the plan skips is settled for its own reason, in its turn.
-        let to_skip = skipped && progress.result.is_none();
+        let to_skip = self.is_left_out(step) && progress.result.is_none();
         if matches!(progress.stage, Stage::Waiting) && !to_skip {
             self.enqueue_if_met(step, turn);
         }
@@ -99,7 +98,7 @@ impl Run {
         if progress.is_remade() {
             self.remake_hindered(step, &reason);
         } else if progress.result.is_none()
-            && !matches!(self.plan.steps[step.0].decision, Decision::Skip(_))
+            && !self.is_left_out(step)
             && !matches!(self.course, Course::Stopping(_))
         {
             due.push_back((step, untried(StepOutcome::Skipped(reason))));
@@ -109,16 +108,23 @@ impl Run {
     /// Why a step that depends on this one, which is over, cannot run.
     pub(super) fn obstacle(&self, step: StepId, dependency: Dependency) -> Option<SkipReason> {
         let result = self.steps[step.0].result.as_ref()?;
-        match (&result.outcome, dependency) {
-            (outcome, _) if outcome.is_success() => None,
-            (StepOutcome::Skipped(SkipReason::Condition), Dependency::Needs) => None,
-            (_, Dependency::Needs) if result.allowed => None,
-            (StepOutcome::Skipped(SkipReason::Dependency(root)), _) => {
-                Some(SkipReason::Dependency(*root))
-            }
-            (StepOutcome::Skipped(SkipReason::RunFailed), _) => Some(SkipReason::RunFailed),
-            _ => Some(SkipReason::Dependency(step)),
+        if result.outcome.is_success() {
+            return None;
         }
+        let root = match result.outcome {
+            StepOutcome::Skipped(SkipReason::RunFailed) => return Some(SkipReason::RunFailed),
+            StepOutcome::Skipped(SkipReason::Dependency(root)) => root,
+            _ => step,
+        };
+        // What the plan leaves out for a condition has not failed.
+        let left_out = self.is_left_out(step) || self.is_left_out(root);
+        let minds = dependency == Dependency::Forks || !(result.allowed || left_out);
+        minds.then_some(SkipReason::Dependency(root))
+    }
+
+    /// Whether the plan skips the step.
+    fn is_left_out(&self, step: StepId) -> bool {
+        matches!(self.plan.steps[step.0].decision, Decision::Skip(_))
     }
 
     /// Lets nothing start any more, and cancels what runs. The first call decides the verdict, unless a

@@ -55,6 +55,16 @@ async fn an_only_child_goes_on_before_steps_that_have_waited_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_only_child_with_a_service_from_the_same_step_goes_on_as_well() {
+    let mut steps = independent(2, 10);
+    let mut child = with_service(step("child").forking(0), StepLimits::default());
+    child.services[0].base = StepBase::Step(StepId(0));
+    steps.push((child, takes(10)));
+    let seen = Case::new(steps).run(options(1)).await;
+    assert_eq!(seen.started(), [0, 2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_of_several_children_waits_for_its_turn() {
     let mut steps = independent(2, 10);
     steps.push((step("child").forking(0), takes(10)));

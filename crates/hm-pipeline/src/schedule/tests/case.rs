@@ -7,7 +7,7 @@ use std::time::Duration;
 use hm_vm_core::{CancelCause, Cancellation, SnapshotId};
 
 use super::super::{ScheduleOptions, run};
-use super::fake::{World, forks};
+use super::fake::World;
 use super::seen::Seen;
 use crate::event::{RunEvent, RunEventSink, SkipReason, StepOutcome, Verdict};
 use crate::pipeline::{CacheDirectory, CacheSharing, Step, StepId};
@@ -112,7 +112,7 @@ impl fmt::Debug for Case {
         for id in &self.plan.order {
             let step = self.plan.pipeline.step(*id);
             let caches: Vec<&str> = step.caches.iter().map(|it| it.name.as_str()).collect();
-            let forks: Vec<StepId> = forks(step).collect();
+            let forks: Vec<StepId> = step.sources().collect();
             writeln!(
                 f,
                 "{id}: forks {forks:?} needs {:?} retries {} allow {} {:?} {:?} {caches:?} {:?} {:?}",

@@ -5,14 +5,14 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hm_vm_core::Cancellation;
+use hm_vm_core::{CancelCause, Cancellation};
 use tokio::time::Instant;
 
 use super::super::ScheduleOptions;
 use super::case::{Act, Case, LIMIT};
 use super::seen::SeenTry;
 use crate::event::{RunEvent, RunEventSink, StepDetail, StepOutcome};
-use crate::pipeline::{CacheSharing, Step, StepBase, StepId};
+use crate::pipeline::{CacheSharing, Step, StepId};
 use crate::plan::Decision;
 use crate::runner::{StepEnd, StepReport, StepRunner, StepTry};
 
@@ -85,14 +85,14 @@ impl World {
                 .complaints
                 .push(format!("{} runs twice at once", step.name));
         }
-        for other in dependencies(step) {
+        for other in step.waits_for() {
             if !state.ended.contains(&other) {
                 state
                     .complaints
                     .push(format!("{} starts before {other} is over", step.name));
             }
         }
-        for parent in forks(step) {
+        for parent in step.sources() {
             if state.running.iter().any(|it| it.0 == parent) {
                 state.complaints.push(format!(
                     "{} starts beside {parent}, which it forks",
@@ -147,9 +147,9 @@ impl World {
     /// The result of a step, from those of what it depends on.
     fn value(&self, step: StepId) -> u64 {
         let state = self.state();
-        let parents = dependencies(self.case.plan.pipeline.step(step));
-        let sum: u64 = parents
-            .iter()
+        let step_of = self.case.plan.pipeline.step(step);
+        let sum: u64 = step_of
+            .waits_for()
             .map(|it| state.values[it.0].unwrap_or(1))
             .fold(0, |sum, value| sum.wrapping_mul(31).wrapping_add(value));
         sum.wrapping_add(step.0 as u64 + 1)
@@ -210,23 +210,14 @@ impl World {
     fn a_parent_is_gone(&self, attempt: StepTry) -> bool {
         let snapshots = &self.state().snapshots;
         !self.replays(attempt)
-            && forks(self.case.plan.pipeline.step(attempt.step))
+            && self
+                .case
+                .plan
+                .pipeline
+                .step(attempt.step)
+                .sources()
                 .any(|parent| !snapshots.contains(&parent))
     }
-}
-
-/// The steps whose snapshots a step forks.
-pub(super) fn forks(step: &Step) -> impl Iterator<Item = StepId> {
-    let bases = std::iter::once(&step.base).chain(step.services.iter().map(|it| &it.base));
-    bases.filter_map(|base| match base {
-        StepBase::Step(parent) => Some(*parent),
-        StepBase::Image(_) => None,
-    })
-}
-
-/// All that a step depends on.
-pub(super) fn dependencies(step: &Step) -> Vec<StepId> {
-    forks(step).chain(step.needs.iter().copied()).collect()
 }
 
 fn names_of_locks(step: &Step) -> BTreeSet<&str> {
@@ -273,12 +264,16 @@ impl StepRunner for World {
             tokio::select! {
                 biased;
                 cause = cancel.cancelled(), if !script.deaf => {
-                    self.state().tries[index].cause = Some(cause);
+                    self.state().tries[index].cause = Some(cause.clone());
                     tokio::select! {
                         () = cancel.killed() => self.state().tries[index].killed = true,
                         () = tokio::time::sleep(script.grace) => {}
                     }
-                    StepEnd::Outcome(StepOutcome::Cancelled)
+                    // As the engine says it: it has one error for both.
+                    StepEnd::Outcome(match cause {
+                        CancelCause::Timeout(limit) => StepOutcome::TimedOut { limit },
+                        _ => StepOutcome::Cancelled,
+                    })
                 }
                 () = tokio::time::sleep(script.time) => self.end(attempt),
             }

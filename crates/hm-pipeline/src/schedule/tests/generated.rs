@@ -76,7 +76,7 @@ fn check_against(model: &Model, case: &Case, seen: &Seen) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn with_keep_going_failures_skip_exactly_their_descendants(

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::case::{Act, Case, LIMIT, Script};
-use super::fake::{dependencies, forks};
 use crate::event::{SkipReason, StepOutcome};
 use crate::pipeline::{Step, StepId};
 use crate::plan::Decision;
@@ -56,7 +55,7 @@ impl Model {
                     let is_hit = matches!(decision, Decision::Hit(_));
                     let (tries, end) = own_end(step, &case.scripts[id.0], is_hit);
                     let took = case.scripts[id.0].time * tries;
-                    let begin = dependencies(step).iter().map(|it| over[it.0]).max();
+                    let begin = step.waits_for().map(|it| over[it.0]).max();
                     over[id.0] = begin.unwrap_or_default() + took;
                     model.work += took;
                     model.tries[id.0] = tries;
@@ -73,30 +72,40 @@ impl Model {
 
     /// The steps because of which this one cannot run.
     pub(super) fn obstacles(&self, case: &Case, step: &Step) -> BTreeSet<StepId> {
-        let forks: BTreeSet<StepId> = forks(step).collect();
         let mut roots = BTreeSet::new();
-        for other in dependencies(step) {
-            let is_fork = forks.contains(&other);
-            let allowed = case.plan.pipeline.step(other).allow_failure && !is_fork;
-            match &self.steps[other.0] {
-                Expected::SkippedBecauseOf(others) => roots.extend(others),
-                Expected::Ends(end) if end.is_success() => {}
-                Expected::Ends(StepOutcome::Skipped(SkipReason::Condition)) if !is_fork => {}
-                Expected::Ends(StepOutcome::Skipped(_)) => {
-                    roots.insert(other);
-                }
-                Expected::Ends(_) if allowed => {}
-                Expected::Ends(_) => {
-                    roots.insert(other);
-                }
+        for other in step.sources() {
+            roots.extend(self.roots(other));
+        }
+        for other in &step.needs {
+            let reasons = self.roots(*other);
+            // What the plan leaves out comes first, so it is the reason where it is one of several.
+            let left_out = reasons.iter().any(|root| is_left_out(case, *root));
+            let has_run = self.tries[other.0] > 0;
+            let allowed = has_run && case.plan.pipeline.step(*other).allow_failure;
+            if !left_out && !allowed {
+                roots.extend(reasons);
             }
         }
-        roots
+        let left_out: BTreeSet<StepId> = roots
+            .iter()
+            .copied()
+            .filter(|root| is_left_out(case, *root))
+            .collect();
+        if left_out.is_empty() { roots } else { left_out }
+    }
+
+    /// The steps because of which one that forks from this one cannot run.
+    fn roots(&self, step: StepId) -> BTreeSet<StepId> {
+        match &self.steps[step.0] {
+            Expected::SkippedBecauseOf(roots) => roots.clone(),
+            Expected::Ends(end) if end.is_success() => BTreeSet::new(),
+            Expected::Ends(_) => BTreeSet::from([step]),
+        }
     }
 
     fn value(&self, id: StepId, step: &Step) -> u64 {
         let mut sum = 0_u64;
-        for other in dependencies(step) {
+        for other in step.waits_for() {
             sum = sum
                 .wrapping_mul(31)
                 .wrapping_add(self.values[other.0].unwrap_or(1));
@@ -116,6 +125,10 @@ impl Model {
             _ => false,
         }
     }
+}
+
+fn is_left_out(case: &Case, step: StepId) -> bool {
+    matches!(case.plan.steps[step.0].decision, Decision::Skip(_))
 }
 
 /// How many tries a step has, and how the last one ends.

@@ -175,6 +175,40 @@ async fn a_remake_is_tried_again_as_often_as_the_step_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_retries_of_a_remake_are_not_those_that_the_step_has_used_up() {
+    let once = acts(&[Act::Return(StepEnd::ParentMissing), Act::Succeed]);
+    let fails_once = Script {
+        rebuilds: vec![Act::Fail(9), Act::Succeed],
+        ..acts(&[Act::Fail(8), Act::Succeed])
+    };
+    let case = Case::new(vec![
+        (retried(step("a"), 1), fails_once),
+        (step("b").forking(0), once),
+    ]);
+    let seen = case.run(options(1)).await;
+    assert_eq!(seen.verdict(), Verdict::Succeeded);
+    assert_eq!(seen.tries_of(StepId(0)).len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_result_that_waited_for_a_failed_remake_is_replayed() {
+    let fails = Script {
+        rebuilds: vec![Act::Fail(9)],
+        ..gone()
+    };
+    let case = Case::new(vec![
+        (step("a"), fails),
+        (step("slow"), takes(15)),
+        (step("b").forking(0), takes(10)),
+        (step("known").forking(0).needing(&[1]), takes(10)),
+    ]);
+    let case = case.decided(0, hit()).decided(3, hit());
+    let seen = case.run(keep_going(2)).await;
+    assert_eq!(seen.verdict(), failed(2, 125));
+    assert_eq!(seen.end(3), &StepOutcome::Cached);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_remake_in_a_chain_of_remakes_reaches_the_step_at_its_end() {
     let fails = Script {
         rebuilds: vec![Act::Panic],
@@ -225,6 +259,27 @@ async fn a_cancellation_during_a_remake_cancels_it_and_those_that_wait() {
     let cancelled = &StepOutcome::Cancelled;
     assert_eq!(seen.ends(), [&StepOutcome::Cached, cancelled, cancelled]);
     assert!(seen.tries.last().unwrap().cause.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancellation_while_a_remake_waits_for_its_turn_breaks_nothing() {
+    let options = options(1);
+    interrupt_at(&options.cancel, 5, None);
+    let lost = Script {
+        lost: true,
+        ..takes(1)
+    };
+    let case = Case::new(vec![
+        (step("long"), takes(10)),
+        (step("behind"), takes(10)),
+        (step("a").needing(&[1]), gone()),
+        (step("b").forking(2), lost),
+    ])
+    .decided(2, not_needed())
+    .decided(3, hit());
+    let seen = case.run(options).await;
+    assert_eq!(seen.verdict(), Verdict::Cancelled);
+    assert_eq!(seen.end(3), &StepOutcome::Cancelled);
 }
 
 #[tokio::test(start_paused = true)]

@@ -151,6 +151,7 @@ async fn a_step_whose_condition_does_not_hold_skips_what_forks_from_it_and_runs_
         (step("a"), takes(1)),
         (step("b").forking(0), takes(1)),
         (step("c").needing(&[0]), takes(1)),
+        (step("d").needing(&[1]), takes(1)),
     ])
     .decided(0, Decision::Skip(SkipReason::Condition));
     let seen = case.run(options(1)).await;
@@ -158,6 +159,7 @@ async fn a_step_whose_condition_does_not_hold_skips_what_forks_from_it_and_runs_
     let expected = [
         &StepOutcome::Skipped(SkipReason::Condition),
         &skipped_by(0),
+        &StepOutcome::Succeeded,
         &StepOutcome::Succeeded,
     ];
     assert_eq!(seen.ends(), expected);
