@@ -34,7 +34,7 @@ mod patterns;
 mod select;
 mod sources;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::PlanError;
 pub use forks::Forks;

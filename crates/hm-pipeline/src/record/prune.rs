@@ -11,7 +11,7 @@ use hm_vm_core::SnapshotId;
 use super::begin::NEW;
 use super::files::{self, doing};
 use super::lock::{self, Life};
-use super::model::{RunSummary, unix_ms};
+use super::model::{RunState, RunSummary, unix_ms};
 use super::store::{RunStore, id_of};
 use super::{file, manifests};
 
@@ -105,7 +105,7 @@ impl RunStore {
                 Err(_) => (None, file::is_newer(&directory)),
             };
             let newest_finished = summary.as_ref().is_some_and(|summary| {
-                summary.ended.is_some() && finished.insert(summary.identity.clone())
+                summary.state == RunState::Finished && finished.insert(summary.identity.clone())
             });
             candidates.push(Candidate {
                 id,

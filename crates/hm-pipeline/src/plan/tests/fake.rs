@@ -13,7 +13,7 @@ use crate::plan::{CachedEntry, Decision, LostEntry, Plan, PlanInputs, PlanOption
 
 /// The world. Counts what it is asked.
 #[derive(Default)]
-pub(super) struct World {
+pub(crate) struct World {
     /// Images whose digest nobody knows.
     pub(super) unknown_images: Vec<String>,
     /// Sources whose digest nobody knows, by the end of their directory.
@@ -43,7 +43,7 @@ impl World {
     }
 
     /// The plan of a pipeline without options.
-    pub(super) async fn plain(&self, pipeline: &Pipeline) -> Plan {
+    pub(crate) async fn plain(&self, pipeline: &Pipeline) -> Plan {
         self.plan(pipeline, &PlanOptions::default()).await
     }
 

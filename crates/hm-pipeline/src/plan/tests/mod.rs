@@ -6,3 +6,5 @@ mod random;
 mod reasons;
 mod selection;
 mod world;
+
+pub(crate) use fake::World;
