@@ -141,6 +141,17 @@ macro_rules! __conformance_checks {
             network::provided_files_stay_out_of_snapshots ["V9"] Posix;
             terminal::a_terminal_session_works ["V1", "V7"] Posix;
             terminal::a_terminal_session_can_be_ended ["V2", "V13"] Posix;
+            users::undeclared_users_are_refused ["B6", "V14"] Minimal;
+            users::unknown_users_are_refused ["V14"] Minimal;
+            users::commands_run_as_their_user ["V14"] Posix;
+            mounts::undeclared_mounts_are_refused ["B6", "V15", "V16"] Minimal;
+            mounts::places_that_cannot_be_are_refused ["V15", "V16"] Minimal;
+            mounts::caches_outlive_their_vm ["V15"] Posix;
+            mounts::secrets_are_readable_and_not_kept ["V16"] Posix;
+            mounts::secrets_belong_to_the_commands_user ["V14", "V16"] Posix;
+            private_network::undeclared_private_networks_are_refused ["B6", "V19"] Minimal;
+            private_network::members_reach_each_other_alone ["V19"] Posix;
+            private_network::networks_leave_nothing_behind ["B7", "V19"] Posix;
         }
     };
 }

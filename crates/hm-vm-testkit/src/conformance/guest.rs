@@ -138,6 +138,24 @@ impl Guest {
         result
     }
 
+    /// Runs a request that asks for more than a command.
+    pub(super) async fn ask(&mut self, request: &ExecRequest<'_>) -> Result<Ran> {
+        let lines = Lines::default();
+        let result = self.vm.exec_with(request, &lines).await;
+        let cmd = request.cmd;
+        self.record.note(format!("exec_with {cmd:?} => {result:?}"));
+        result.map(|outcome| lines.ran(outcome.exit_code))
+    }
+
+    /// As [`ask`](Self::ask), for a command that must succeed. Returns its standard output.
+    pub(super) async fn ask_for(&mut self, request: &ExecRequest<'_>) -> Result<String> {
+        let cmd = request.cmd;
+        let ran = self.ask(request).await;
+        let ran = ran.with_context(|| format!("running {cmd:?}"))?;
+        ensure!(ran.code == 0, "{cmd:?} failed: {ran:?}");
+        Ok(ran.out.join("\n"))
+    }
+
     pub(super) async fn inject(&mut self, host_path: &Path, guest_path: &str) -> Result<()> {
         let result = self.vm.inject(host_path, guest_path).await;
         self.record.note(format!(

@@ -84,6 +84,30 @@ pub const RULES: &[Rule] = &[
         "V13",
         "a stopped command gets SIGTERM, then SIGKILL; the error tells the cause; the VM remains usable",
     ),
+    rule(
+        "V14",
+        "a command runs as the user that is asked for; an unknown one is InvalidInput, and nothing runs",
+    ),
+    rule(
+        "V15",
+        "a cache is there for the next VM that mounts it, and in no snapshot",
+    ),
+    rule(
+        "V16",
+        "a secret is readable for the command, and in no snapshot",
+    ),
+    rule(
+        "V17",
+        "inject_from brings what the patterns say, and its digest changes with that alone",
+    ),
+    rule(
+        "V18",
+        "copy_outputs brings what the patterns name, and never writes outside of its destination",
+    ),
+    rule(
+        "V19",
+        "commands on one private network reach each other, and nobody else's VM reaches them",
+    ),
 ];
 
 /// Texts of these rules, for a failure message.

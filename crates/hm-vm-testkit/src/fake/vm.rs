@@ -150,6 +150,7 @@ impl FakeVm {
     async fn run(&self, request: &ExecRequest<'_>, sink: &dyn OutputSink) -> Result<i32> {
         let _turn = self.turn("exec")?;
         request.stop.check()?;
+        request.check_plain()?;
         let env = Self::environment(request.env)?;
         let working_dir = self.working_dir(request.working_dir)?;
         if request.cmd.contains('\0') {

@@ -155,6 +155,22 @@ async fn each_fault_is_found_by_its_check() {
             "children_outlive_their_parent",
             "B5",
         ),
+        (Fault::RunsAsAnybody, "undeclared_users_are_refused", "V14"),
+        (
+            Fault::PassesOverCaches,
+            "undeclared_mounts_are_refused",
+            "V15",
+        ),
+        (
+            Fault::PassesOverSecrets,
+            "undeclared_mounts_are_refused",
+            "V16",
+        ),
+        (
+            Fault::HasAnyNetwork,
+            "undeclared_private_networks_are_refused",
+            "V19",
+        ),
     ];
     for (fault, check, word) in faults {
         // The same check on the same decorator without its fault, or the failure proves nothing.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::Result;
 use async_trait::async_trait;
 use hm_vm_core::{
-    Capabilities, Error, ExecOutcome, ExecRequest, NetworkPolicy, OutputSink, SnapshotId,
-    SnapshotLabel, Vm, VmBackend, VmConfig,
+    Capabilities, Error, ExecOutcome, ExecRequest, Mount, NetworkPolicy, OutputSink,
+    PrivateNetwork, PrivateNetworkRequest, SnapshotId, SnapshotLabel, Vm, VmBackend, VmConfig,
 };
 use hm_vm_testkit::fake::FakeBackend;
 
@@ -32,6 +32,10 @@ pub(crate) enum Fault {
     RunsInAnyDirectory,
     KeepsDroppedSnapshots,
     RemovesChildren,
+    RunsAsAnybody,
+    PassesOverCaches,
+    PassesOverSecrets,
+    HasAnyNetwork,
 }
 
 pub(crate) struct Broken {
@@ -125,6 +129,16 @@ impl VmBackend for Handle {
 
     fn capabilities(&self) -> Capabilities {
         self.0.inner.capabilities()
+    }
+
+    async fn private_network(
+        &self,
+        request: &PrivateNetworkRequest,
+    ) -> Result<Arc<dyn PrivateNetwork>> {
+        if self.0.fault == Fault::HasAnyNetwork {
+            return Ok(Arc::new(NoNetwork));
+        }
+        self.0.inner.private_network(request).await
     }
 }
 
@@ -230,8 +244,15 @@ impl Vm for BrokenVm {
         let vm = self.inner.lock().await;
         let never = hm_vm_core::Cancellation::new();
         let mut request = *request;
-        if self.fault() == Fault::IgnoresStops {
-            request.stop = &never;
+        let is_cache = |mount: &Mount| matches!(mount, Mount::Cache { .. });
+        match self.fault() {
+            Fault::IgnoresStops => request.stop = &never,
+            Fault::RunsAsAnybody => request.user = None,
+            Fault::PassesOverCaches if request.mounts.iter().all(is_cache) => request.mounts = &[],
+            Fault::PassesOverSecrets if !request.mounts.iter().any(is_cache) => {
+                request.mounts = &[]
+            }
+            _ => {}
         }
         let run = vm.exec_with(&request, sink);
         let result = run.await;
@@ -252,6 +273,21 @@ impl Drop for BrokenVm {
             let vm = std::mem::replace(self.inner.get_mut(), nothing);
             self.backend.leaked.lock().unwrap().push(vm);
         }
+    }
+}
+
+/// A network that nobody is on.
+#[derive(Debug)]
+struct NoNetwork;
+
+#[async_trait]
+impl PrivateNetwork for NoNetwork {
+    async fn accepts(&self, _: u16) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
     }
 }
 
