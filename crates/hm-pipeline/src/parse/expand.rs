@@ -1,6 +1,6 @@
 //! From the steps of the file to those of the pipeline: each combination of a matrix is one.
 
-use super::matrix::{Combination, Substitution, combinations, count, suffix};
+use super::matrix::{Combination, OPEN, Substitution, combinations, count, suffix};
 use super::model::{FileTable, StepTable};
 use super::read::STEP_LIMIT;
 use super::reader::Reader;
@@ -26,78 +26,104 @@ pub(crate) struct Expanded {
 
 /// All steps. `None` when there are too many.
 pub(crate) fn expand(file: &FileTable, reader: &mut Reader<'_>) -> Option<Vec<Expanded>> {
-    let mut budget = TEXT_LIMIT;
-    let mut steps = Vec::new();
+    let mut expansion = Expansion {
+        budget: TEXT_LIMIT,
+        steps: Vec::new(),
+    };
     for (name, raw) in &file.steps.entries {
         let Value::Table(table) = &raw.node.value else {
             continue;
         };
-        let (matrix, wrong) = match table.get("matrix") {
-            Some(entry) => {
-                let matrix = MatrixTable::from_node(&entry.value, reader);
-                let wrong = matrix.is_none();
-                (matrix, wrong)
-            }
-            None => (None, false),
-        };
-        let all = match &matrix {
-            Some(matrix) => {
-                let total = count(matrix).and_then(|count| count.checked_add(steps.len()));
-                if total.is_none_or(|total| total > STEP_LIMIT) {
-                    too_many(name, reader);
-                    return None;
+        let node = without_matrix(&raw.node, table);
+        match table.get("matrix") {
+            None => expansion.add(name, &node, Combination::new(), reader)?,
+            Some(entry) => match MatrixTable::from_node(&entry.value, reader) {
+                Some(matrix) => expansion.add_all(name, &node, &matrix, reader)?,
+                None => {
+                    // The rest is checked all the same, but for what waits for a value.
+                    StepTable::from_node(&without_places(node), reader);
+                    expansion.push(name, Combination::new(), None);
                 }
-                combinations(matrix, reader)
-            }
-            None => vec![Combination::new()],
-        };
-        if all.is_empty() {
-            let hint = "leave fewer combinations out, or remove the step";
-            reader.report(
-                name.span,
-                format!("the matrix of `{}` leaves no step", name.text),
-                hint,
-            );
+            },
         }
-        if steps.len() + all.len() > STEP_LIMIT {
+        if expansion.steps.len() > STEP_LIMIT {
             too_many(name, reader);
             return None;
         }
-        let node = without_matrix(&raw.node, table);
-        for values in all {
-            let table = if wrong {
-                // Its axes are not known: the texts are read as they are, so that the rest is checked.
-                StepTable::from_node(&node, reader);
-                None
-            } else {
-                let mut substitution = Substitution {
-                    values: &values,
-                    budget: &mut budget,
-                };
-                let Some(node) = substitution.apply(&node, reader) else {
-                    reader.report(
-                        name.span,
-                        format!("the steps have more than {} MiB of text", TEXT_LIMIT >> 20),
-                        "put long commands into a script of the project",
-                    );
-                    return None;
-                };
-                StepTable::from_node(&node, reader)
-            };
-            steps.push(Expanded {
-                name: if values.is_empty() {
-                    name.text.clone()
-                } else {
-                    name.text.clone() + &suffix(&values)
-                },
-                group: name.text.clone(),
-                span: name.span,
-                values,
-                table,
-            });
-        }
     }
-    Some(steps)
+    Some(expansion.steps)
+}
+
+struct Expansion {
+    /// Bytes of text that may still be made.
+    budget: usize,
+    steps: Vec<Expanded>,
+}
+
+impl Expansion {
+    fn add_all(
+        &mut self,
+        name: &Text,
+        node: &Node,
+        matrix: &MatrixTable,
+        reader: &mut Reader<'_>,
+    ) -> Option<()> {
+        // Before anything is made of them: there may be more than there is memory.
+        if count(matrix).is_none_or(|count| count > STEP_LIMIT) {
+            too_many(name, reader);
+            return None;
+        }
+        let all = combinations(matrix, reader);
+        if all.is_empty() {
+            reader.report(
+                name.span,
+                format!("the matrix of `{}` leaves no step", name.text),
+                "leave fewer combinations out, or remove the step",
+            );
+        }
+        for values in all {
+            self.add(name, node, values, reader)?;
+        }
+        Some(())
+    }
+
+    fn add(
+        &mut self,
+        name: &Text,
+        node: &Node,
+        values: Combination,
+        reader: &mut Reader<'_>,
+    ) -> Option<()> {
+        let mut substitution = Substitution {
+            values: &values,
+            budget: &mut self.budget,
+        };
+        let Some(node) = substitution.apply(node, reader) else {
+            reader.report(
+                name.span,
+                format!("the steps have more than {} MiB of text", TEXT_LIMIT >> 20),
+                "put long commands into a script of the project",
+            );
+            return None;
+        };
+        let table = StepTable::from_node(&node, reader);
+        self.push(name, values, table);
+        Some(())
+    }
+
+    fn push(&mut self, name: &Text, values: Combination, table: Option<StepTable>) {
+        let mut full = name.text.clone();
+        if !values.is_empty() {
+            full += &suffix(&values);
+        }
+        self.steps.push(Expanded {
+            name: full,
+            group: name.text.clone(),
+            span: name.span,
+            values,
+            table,
+        });
+    }
 }
 
 fn too_many(name: &Text, reader: &mut Reader<'_>) {
@@ -125,5 +151,24 @@ fn without_matrix(node: &Node, table: &Table) -> Node {
             entries,
         }),
         substituted: false,
+    }
+}
+
+/// Without the keys that wait for a value of the matrix; but for `run`, which may be any text.
+fn without_places(mut node: Node) -> Node {
+    if let Value::Table(table) = &mut node.value {
+        table
+            .entries
+            .retain(|entry| entry.key == "run" || !waits(&entry.value));
+    }
+    node
+}
+
+fn waits(node: &Node) -> bool {
+    match &node.value {
+        Value::Text(text) => text.contains(OPEN),
+        Value::List(items) => items.iter().any(waits),
+        Value::Table(table) => table.entries.iter().any(|entry| waits(&entry.value)),
+        _ => false,
     }
 }

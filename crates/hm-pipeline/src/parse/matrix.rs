@@ -5,7 +5,7 @@ use super::tree::{Entry, Node, Span, Table, Value};
 use super::unions::MatrixTable;
 
 /// What opens a place for a value.
-const OPEN: &str = "${matrix.";
+pub(crate) const OPEN: &str = "${matrix.";
 
 /// A combination: axes with their values, in the order of the file.
 pub(crate) type Combination = Vec<(String, String)>;

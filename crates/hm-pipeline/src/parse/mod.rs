@@ -13,11 +13,11 @@
 //! | `tree` | what TOML and JSON have in common: values with their places |
 //! | `toml`, `json` | from text to the tree |
 //! | `reader` | collects problems |
-//! | `table`, `values`, `forms` | the kinds of values, each with its reader and its schema |
+//! | `table`, `values`, `forms`, `quantities`, `names` | the kinds of values, each with its reader and its schema |
 //! | `model`, `unions` | the tables of the file; its reader and its schema are made from the same lines |
-//! | `matrix` | a step to several steps |
+//! | `matrix`, `expand` | from a step of the file to its steps |
 //! | `link` | `from`, `needs`, cycles |
-//! | `build` | inheritance and defaults |
+//! | `build`, `parts` | inheritance and defaults |
 //! | `diagnostics` | what the user sees of problems |
 
 mod build;
@@ -30,6 +30,7 @@ mod matrix;
 mod model;
 mod names;
 mod parts;
+mod quantities;
 mod read;
 mod reader;
 pub(crate) mod table;

@@ -1,10 +1,10 @@
 //! The tables of the file. Their documentation comments are the descriptions in the schema.
 
 use super::forms::{
-    Disk, Filled, GuestPath, HostDirectory, If, Line, Memory, Network, Pattern, Revision, Sharing,
-    Time,
+    Filled, GuestPath, HostDirectory, If, Line, Network, Pattern, Revision, Sharing,
 };
 use super::names::{CacheName, ServiceName, StepName, VariableName};
+use super::quantities::{Disk, Memory, Time};
 use super::table::table;
 use super::unions::{CacheWord, EnvValue, MatrixTable, Secrets, TextOr};
 use super::values::{As, Bool, Count, Map, Must, OneOrMany, Raw, Text};

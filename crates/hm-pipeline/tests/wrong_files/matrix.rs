@@ -102,6 +102,38 @@ hint: write for example: matrix = { version = ["1", "2"] }
 }
 
 #[test]
+fn the_rest_of_a_step_with_a_wrong_matrix() {
+    check(
+        Format::Toml,
+        r##"
+[steps.a]
+run = "x ${matrix.n}"
+cpus = "${matrix.n}"
+timeout = "${matrix.n}m"
+memory = "1GB"
+matrix = { n = 1 }
+
+[steps.b]
+run = "x"
+needs = "a"
+"##,
+        r##"
+hmvm.toml:5:10: `GB` is read as 1000s by some and as 1024s by others
+  |
+5 | memory = "1GB"
+  |          ^^^^^
+hint: write "1GiB" for powers of 1024
+
+hmvm.toml:6:16: expected a list of strings, numbers or booleans, found an integer
+  |
+6 | matrix = { n = 1 }
+  |                ^
+hint: write a list, as ["A", "B"]
+"##,
+    );
+}
+
+#[test]
 fn unknown_axes() {
     check(
         Format::Toml,
