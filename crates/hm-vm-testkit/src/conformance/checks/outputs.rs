@@ -26,7 +26,7 @@ async fn copy(
 ) -> Result<OutputReport> {
     let request = OutputRequest {
         patterns: patterns.iter().map(ToString::to_string).collect(),
-        base: "/work".into(),
+        base: "/made-here".into(),
         to: to.to_owned(),
     };
     let result = ctx.backend.copy_outputs(snapshot, &request).await;
@@ -35,10 +35,10 @@ async fn copy(
     result
 }
 
-/// A snapshot of what these commands make in `/work`.
+/// A snapshot of what these commands make in `/made-here`.
 async fn made_by(ctx: &Context<'_>, cmd: &str) -> Result<SnapshotId> {
     let mut vm = ctx.create().await?;
-    vm.sh(&format!("mkdir -p /work; {cmd}")).await?;
+    vm.sh(&format!("mkdir -p /made-here; {cmd}")).await?;
     let id = vm.snapshot().await?;
     vm.destroy().await?;
     Ok(id)
@@ -53,7 +53,7 @@ pub(crate) async fn undeclared_outputs_are_refused(ctx: &Context<'_>) -> Result<
     if ctx.capabilities.outputs {
         return Err(not_applicable("outputs is declared"));
     }
-    let id = made_by(ctx, "echo x > /work/out").await?;
+    let id = made_by(ctx, "echo x > /made-here/out").await?;
     let host = tempfile::tempdir()?;
     let to = host.path().join("to");
     let result = copy(ctx, &id, &["out"], &to).await;
@@ -69,9 +69,9 @@ pub(crate) async fn outputs_are_brought_by_patterns(ctx: &Context<'_>) -> Result
     need_outputs(ctx)?;
     let id = made_by(
         ctx,
-        "mkdir -p /work/bin/deep /work/other /opt/lib; echo 1 > /work/bin/app; \
-         echo 2 > /work/bin/deep/x.o; echo 3 > /work/other/y.o; echo 4 > /work/top.txt; \
-         echo 5 > /opt/lib/z.so; chmod 755 /work/bin/app; ln -s app /work/bin/link",
+        "mkdir -p /made-here/bin/deep /made-here/other /opt/lib; echo 1 > /made-here/bin/app; \
+         echo 2 > /made-here/bin/deep/x.o; echo 3 > /made-here/other/y.o; echo 4 > /made-here/top.txt; \
+         echo 5 > /opt/lib/z.so; chmod 755 /made-here/bin/app; ln -s app /made-here/bin/link",
     )
     .await?;
     let host = tempfile::tempdir()?;
@@ -108,7 +108,7 @@ pub(crate) async fn outputs_are_brought_by_patterns(ctx: &Context<'_>) -> Result
 /// V18: what is there already is left alone, and what differs is replaced.
 pub(crate) async fn equal_outputs_are_left_alone(ctx: &Context<'_>) -> Result<()> {
     need_outputs(ctx)?;
-    let id = made_by(ctx, "echo 1 > /work/a; echo 2 > /work/b").await?;
+    let id = made_by(ctx, "echo 1 > /made-here/a; echo 2 > /made-here/b").await?;
     let host = tempfile::tempdir()?;
     let to = host.path();
     copy(ctx, &id, &["a", "b"], to).await?;
@@ -138,7 +138,7 @@ pub(crate) async fn outputs_stay_in_their_place(ctx: &Context<'_>) -> Result<()>
     let outside = victim.display();
     let id = made_by(
         ctx,
-        &format!("ln -s '{outside}' /work/dir; ln -s /etc/passwd /work/passwd"),
+        &format!("ln -s '{outside}' /made-here/dir; ln -s /etc/passwd /made-here/passwd"),
     )
     .await?;
     let report = copy(ctx, &id, &["dir/file", "dir/*"], &to).await?;
@@ -153,7 +153,11 @@ pub(crate) async fn outputs_stay_in_their_place(ctx: &Context<'_>) -> Result<()>
         "V18: a link was followed: {link:?}"
     );
     // Where the first one left a link, the second one has a directory.
-    let second = made_by(ctx, "mkdir -p /work/dir; echo evil > /work/dir/file").await?;
+    let second = made_by(
+        ctx,
+        "mkdir -p /made-here/dir; echo evil > /made-here/dir/file",
+    )
+    .await?;
     for pattern in ["dir", "dir/file", "**"] {
         let copied = copy(ctx, &second, &[pattern], &to).await;
         expect_invalid(copied, "V18: writing through a link")?;
@@ -167,7 +171,7 @@ pub(crate) async fn outputs_stay_in_their_place(ctx: &Context<'_>) -> Result<()>
         read(&victim.join("file"))? == "precious\n" && fs::read_dir(&victim)?.count() == 1,
         "V18: something outside of the destination was written"
     );
-    for bad in ["../work/dir", "dir/../../etc/passwd"] {
+    for bad in ["../made-here/dir", "dir/../../etc/passwd"] {
         expect_invalid(
             copy(ctx, &second, &[bad], &to).await,
             "V18: a pattern with `..`",
@@ -179,7 +183,7 @@ pub(crate) async fn outputs_stay_in_their_place(ctx: &Context<'_>) -> Result<()>
 /// V18: what cannot be done is told apart.
 pub(crate) async fn wrong_outputs_are_invalid(ctx: &Context<'_>) -> Result<()> {
     need_outputs(ctx)?;
-    let id = made_by(ctx, "echo x > /work/file").await?;
+    let id = made_by(ctx, "echo x > /made-here/file").await?;
     let host = tempfile::tempdir()?;
     let to = host.path();
     expect_invalid(
@@ -205,14 +209,14 @@ pub(crate) async fn special_outputs_are_left_out(ctx: &Context<'_>) -> Result<()
     need_outputs(ctx)?;
     let id = made_by(
         ctx,
-        "mkdir /work/out; mkfifo /work/out/fifo; echo x > /work/out/setuid; \
-         chmod 6755 /work/out/setuid",
+        "mkdir /made-here/out; mkfifo /made-here/out/fifo; echo x > /made-here/out/setuid; \
+         chmod 6755 /made-here/out/setuid",
     )
     .await?;
     let host = tempfile::tempdir()?;
     let report = copy(ctx, &id, &["out"], host.path()).await?;
     ensure!(
-        report.skipped == [Path::new("/work/out/fifo")],
+        report.skipped == [Path::new("/made-here/out/fifo")],
         "V18: the report is {report:?}"
     );
     let found = fs::metadata(host.path().join("out/setuid"))?;
