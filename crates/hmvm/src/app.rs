@@ -92,6 +92,8 @@ fn dispatch(app: &App, command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(run) => return run.run(app),
         Command::Plan(plan) => plan.run(app)?,
+        Command::Runs(runs) => runs.run(app)?,
+        Command::Logs(logs) => logs.run(app)?,
         Command::Verify(verify) => return verify.run(app),
         Command::Graph(graph) => graph.run(app)?,
         Command::Init(init) => init.run(app)?,

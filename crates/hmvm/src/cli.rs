@@ -45,6 +45,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     Run(commands::run::Run),
     Plan(commands::plan::PlanCommand),
+    Runs(commands::runs::Runs),
+    Logs(commands::logs::Logs),
     Verify(commands::verify::Verify),
     Graph(commands::graph::Graph),
     Init(commands::init::Init),

@@ -15,6 +15,7 @@ mod cli;
 mod commands;
 pub mod exit_codes;
 mod failure;
+mod history;
 mod input;
 mod machine;
 mod names;

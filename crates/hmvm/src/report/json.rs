@@ -16,8 +16,7 @@ use super::queue::Queue;
 use super::start::View;
 use super::tally::{Counts, Facts, Tally};
 use crate::exit_codes;
-use crate::output::json::milliseconds;
-use crate::output::sanitize::is_harmful;
+use crate::output::json::{append_line, milliseconds};
 
 /// Version of the events.
 pub(super) const SCHEMA: u32 = 1;
@@ -131,7 +130,8 @@ impl Json {
     }
 
     fn put(&self, line: &Line<'_>) {
-        self.queue.put(Stream::Stdout, |bytes| append(bytes, line));
+        self.queue
+            .put(Stream::Stdout, |bytes| append_line(bytes, line));
     }
 
     /// Output waits for its turn; it is made into JSON before, by many threads at once.
@@ -140,7 +140,7 @@ impl Json {
             return;
         }
         let mut text = Vec::with_capacity(256);
-        append(&mut text, line);
+        append_line(&mut text, line);
         self.queue
             .put_in_turn(Stream::Stdout, |bytes| bytes.extend_from_slice(&text));
     }
@@ -274,41 +274,4 @@ fn skip_name(reason: &SkipReason) -> &'static str {
         SkipReason::NotNeeded => "not_needed",
         _ => "other",
     }
-}
-
-/// Adds a line of JSON.
-fn append(bytes: &mut Vec<u8>, line: &Line<'_>) {
-    let start = bytes.len();
-    if let Err(error) = serde_json::to_writer(&mut *bytes, line) {
-        // No event holds anything that JSON cannot.
-        bytes.truncate(start);
-        tracing::error!(%error, "an event was not written");
-        return;
-    }
-    // JSON leaves the controls beyond ASCII as they are; the line may be looked at on a terminal.
-    if !bytes[start..].is_ascii()
-        && let Ok(text) = std::str::from_utf8(&bytes[start..])
-        && let Cow::Owned(escaped) = escape(text)
-    {
-        bytes.truncate(start);
-        bytes.extend_from_slice(escaped.as_bytes());
-    }
-    bytes.push(b'\n');
-}
-
-/// Writes harmful characters, which are in strings alone, as JSON's escapes.
-fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_harmful) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        if is_harmful(character) {
-            // All of them have four digits.
-            escaped.push_str(&format!("\\u{:04x}", u32::from(character)));
-        } else {
-            escaped.push(character);
-        }
-    }
-    Cow::Owned(escaped)
 }

@@ -18,7 +18,8 @@ use hm_vm::{Cancellation, Phase};
 use super::start::View;
 use super::tail::Tail;
 use super::tally::{Facts, Tally};
-use crate::output::Style;
+use crate::app::App;
+use crate::output::{Style, Ui};
 use screen::Screen;
 
 /// Time between two drawings.
@@ -28,6 +29,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Live {
     shared: Arc<Shared>,
     artist: Mutex<Option<JoinHandle<()>>>,
+    /// Whose standard error this has.
+    lender: Option<Ui>,
 }
 
 /// What the events change and the thread draws.
@@ -63,6 +66,8 @@ struct Running {
 /// Something that is to stay on the terminal.
 #[derive(Clone, Debug)]
 enum News {
+    /// What the program says beside the run.
+    Said(String),
     Notice {
         step: Option<StepId>,
         text: String,
@@ -82,18 +87,19 @@ enum News {
 }
 
 impl Live {
-    /// A view on the terminal that standard error is.
+    /// A view on the terminal that standard error is. What else the program says there comes through `app`'s `ui`, and is
+    /// drawn with the rest.
     ///
     /// # Errors
     ///
     /// No thread can be had.
-    pub(super) fn on_stderr(
-        facts: Facts,
-        cancel: Cancellation,
-        style: Style,
-        utf8: bool,
-    ) -> io::Result<Self> {
-        Self::on(Screen::stderr(), facts, cancel, style, utf8)
+    pub(super) fn on_stderr(app: &App, facts: Facts, cancel: Cancellation) -> io::Result<Self> {
+        let (style, utf8) = (app.ui.err_style(), app.environment.utf8);
+        let mut live = Self::on(Screen::stderr(), facts, cancel, style, utf8)?;
+        let shared = live.shared.clone();
+        app.ui.lend(move |text| shared.say(text));
+        live.lender = Some(app.ui.clone());
+        Ok(live)
     }
 
     fn on(
@@ -117,6 +123,7 @@ impl Live {
         Ok(Self {
             shared,
             artist: Mutex::new(Some(artist)),
+            lender: None,
         })
     }
 }
@@ -140,6 +147,9 @@ impl View for Live {
             artist.take()
         };
         if let Some(artist) = artist {
+            if let Some(lender) = &self.lender {
+                lender.take_back();
+            }
             self.shared.state().ended = true;
             self.shared.ended.notify_one();
             // One that panicked has said so itself.
@@ -234,6 +244,10 @@ impl Shared {
             state.tally.end(*step, result);
         }
         state.news.push(news);
+    }
+
+    fn say(&self, text: &str) {
+        self.state().news.push(News::Said(text.to_owned()));
     }
 
     fn start(&self, step: StepId, attempt: u32) {

@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use hm_pipeline::{Decision, RunEvent, RunEventSink, StepId, StepOutcome, StepResult};
+use hm_pipeline::{Decision, RunEvent, RunEventSink, StepId, StepOutcome, StepResult, Verdict};
 use hm_vm::{Phase, Stream};
 
 use super::queue::Queue;
@@ -199,6 +200,17 @@ impl Plain {
         }
     }
 
+    fn run_ended(&self, verdict: Verdict, took: Duration) {
+        if self.output.is_some() {
+            let text = summary::text(&self.facts, &self.tally(), verdict, took, self.err);
+            self.put(&text);
+        } else if verdict == (Verdict::TimedOut { step: None }) {
+            // No step has said so.
+            let text = self.err.red(&words::verdict(&self.facts, verdict));
+            self.put(&format!("{text}\n"));
+        }
+    }
+
     fn failed(&self, step: StepId, result: &StepResult, ending: &str) {
         let details = {
             let known = self.step(step);
@@ -258,10 +270,7 @@ impl RunEventSink for Plain {
             }
             RunEvent::StepRetried { step, result, .. } => self.retried(*step, result),
             RunEvent::StepEnded { step, result } => self.ended(*step, result),
-            RunEvent::RunEnded { verdict, took } if self.output.is_some() => {
-                let text = summary::text(&self.facts, &self.tally(), *verdict, *took, self.err);
-                self.put(&text);
-            }
+            RunEvent::RunEnded { verdict, took } => self.run_ended(*verdict, *took),
             _ => {}
         }
     }

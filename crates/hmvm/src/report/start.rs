@@ -41,14 +41,6 @@ impl Mode {
             _ => Self::Plain,
         }
     }
-
-    /// Chooses for the terminal that the program has.
-    pub(crate) fn here(app: &App, json: bool) -> Self {
-        // One without a cursor that can be moved gets lines.
-        let is_dumb = matches!(app.environment.term.as_deref(), None | Some("dumb"));
-        let is_terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
-        Self::choose(json, app.ui.is_quiet(), is_terminal && !is_dumb)
-    }
 }
 
 /// What a report has to know of its run.
@@ -107,7 +99,7 @@ pub(crate) fn start(app: &App, mode: Mode, context: ReportContext) -> anyhow::Re
     let is_terminal = io::stdout().is_terminal();
     let (out, err) = (app.ui.out_style(), app.ui.err_style());
     let view: Box<dyn View> = match mode {
-        Mode::Live => Box::new(Live::on_stderr(facts, cancel, err, app.environment.utf8)?),
+        Mode::Live => Box::new(Live::on_stderr(app, facts, cancel)?),
         Mode::Json => Box::new(Json::new(facts, queue(cancel)?)),
         Mode::Plain => {
             let lines = Lines {

@@ -108,6 +108,7 @@ impl Shared {
     fn tell(&self, text: &mut String, state: &State, news: &News) {
         let style = self.style;
         match news {
+            News::Said(said) => text.push_str(said),
             News::Notice { step, text: notice } => {
                 let of =
                     step.map_or_else(String::new, |step| format!("{}: ", self.facts.name(step)));

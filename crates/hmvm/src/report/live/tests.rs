@@ -171,6 +171,7 @@ fn the_thread_draws_and_ends() {
         true,
     );
     let live = live.expect("a thread");
+    live.shared.say("note: beside\n");
     start(&live.shared, 0);
     end(&live.shared, 0, result(StepOutcome::Succeeded, 1));
     live.on_event(&RunEvent::RunEnded {
@@ -181,7 +182,7 @@ fn the_thread_draws_and_ends() {
     live.finish();
     assert_eq!(
         terminal.contents(),
-        "✓ a ran in 1.5 s\n\n\
+        "note: beside\n✓ a ran in 1.5 s\n\n\
          STEP  RESULT   TIME\n\
          a     ran     1.5 s\n\n\
          1 step: 1 ran, in 2 s\nrun 7 of demo succeeded"
