@@ -156,6 +156,13 @@ impl Guest {
         Ok(ran.out.join("\n"))
     }
 
+    /// Checks that no command made the file `/ran`.
+    pub(super) async fn expect_nothing_ran(&mut self) -> Result<()> {
+        let found = self.run("test -e /ran").await?;
+        ensure!(found.code == 1, "a command that was refused ran: {found:?}");
+        Ok(())
+    }
+
     pub(super) async fn inject(&mut self, host_path: &Path, guest_path: &str) -> Result<()> {
         let result = self.vm.inject(host_path, guest_path).await;
         self.record.note(format!(
