@@ -260,3 +260,45 @@ fn wrong_files_do_not_fit() {
         assert!(!fits(&value_of(text), &schema), "{text}");
     }
 }
+
+#[test]
+fn the_guide_is_right_and_names_every_key() {
+    let guide = std::fs::read_to_string(project().join("docs/pipelines.md")).expect("the guide");
+    let mut files = 0;
+    for (opening, format) in [("```toml\n", Format::Toml), ("```json\n", Format::HmIr)] {
+        for block in guide.split(opening).skip(1) {
+            let text = block.split("```").next().unwrap_or_default();
+            read(text, format, Path::new("/p"))
+                .unwrap_or_else(|problems| panic!("{}", problems.render("pipelines.md", text)));
+            files += 1;
+        }
+    }
+    assert!(files > 8, "{files} examples");
+    let schema = json_schema();
+    for path in [
+        "pipeline",
+        "steps.*",
+        "steps.*.inject",
+        "steps.*.cache",
+        "steps.*.outputs",
+        "steps.*.caches.*",
+        "steps.*.secrets.*",
+        "steps.*.services.*",
+        "steps.*.services.*.ready",
+    ] {
+        let properties = table(&schema, path)["properties"]
+            .as_object()
+            .expect("properties");
+        for key in properties.keys() {
+            let named = guide
+                .lines()
+                .filter_map(|line| line.strip_prefix("| "))
+                .filter_map(|line| line.split(" | ").next())
+                .any(|cell| cell.split(", ").any(|word| word == format!("`{key}`")));
+            assert!(
+                named || key == "timeout",
+                "docs/pipelines.md does not tell {path}.{key}"
+            );
+        }
+    }
+}
