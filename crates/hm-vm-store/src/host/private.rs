@@ -89,6 +89,11 @@ const SECRETS: &[&str] = &[
 /// Files that the VM gets its own of.
 const OWN: &[&str] = &["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
+/// Places that are hidden whatever is there, or that the VM gets its own of.
+pub(super) fn hidden_places() -> impl Iterator<Item = &'static str> {
+    STATE.iter().chain(SECRETS).chain(OWN).copied()
+}
+
 /// How deep `/var` is searched for what others may not read.
 const VAR_DEPTH: usize = 3;
 

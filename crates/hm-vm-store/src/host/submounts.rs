@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::HostError;
+use super::{HostError, private};
 
 /// A separate mount of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,27 +21,16 @@ pub struct Submount {
 /// Where software and its state are.
 const PLACES: &[&str] = &["/etc", "/nix", "/opt", "/usr", "/var"];
 
-/// Hidden in the `host` image, or made by the sandbox itself.
-const NOT_SHOWN: &[&str] = &[
-    "/etc/hostname",
-    "/etc/hosts",
-    "/etc/resolv.conf",
-    "/var/lib/containerd",
-    "/var/lib/containers",
-    "/var/lib/docker",
-    "/var/lib/incus",
-    "/var/lib/kubelet",
-    "/var/lib/libvirt",
-    "/var/lib/lxc",
-    "/var/lib/lxd",
-    "/var/lib/machines",
-    "/var/lib/private",
-    "/var/log",
-    "/var/mail",
-    "/var/run",
-    "/var/spool",
-    "/var/tmp",
-];
+/// Further places that have nothing to show: state whose directories alone are kept.
+const EMPTIED: &[&str] = &["/var/log", "/var/spool"];
+
+/// Whether a path is hidden in the `host` image, or made by the sandbox itself.
+fn is_not_shown(path: &Path) -> bool {
+    let emptied = EMPTIED.iter().copied();
+    private::hidden_places()
+        .chain(emptied)
+        .any(|place| path.starts_with(place))
+}
 
 /// File systems of the kernel's own: state of this machine, not software.
 const KERNELS_OWN: &[&str] = &[
@@ -90,9 +79,9 @@ fn parse(table: &[u8]) -> Vec<Submount> {
         };
         let path = PathBuf::from(OsString::from_vec(unescape(path)));
         let file_system = String::from_utf8_lossy(file_system).into_owned();
-        let within = |places: &[&str]| places.iter().any(|place| path.starts_with(place));
+        let is_of_interest = PLACES.iter().any(|place| path.starts_with(place));
         let of_kernel = KERNELS_OWN.contains(&file_system.as_str());
-        if within(PLACES) && !within(NOT_SHOWN) && !of_kernel {
+        if is_of_interest && !is_not_shown(&path) && !of_kernel {
             let mount = Submount {
                 path: path.clone(),
                 file_system,
@@ -133,6 +122,8 @@ mod tests {
             32 22 0:5 / /var/lib/docker/overlay2/x rw - overlay overlay rw\n\
             33 22 0:6 / /var/lib/nfs/rpc_pipefs rw - rpc_pipefs sunrpc rw\n\
             34 22 0:7 / /etc/hosts rw - ext4 /dev/sda1 rw\n\
+            37 22 8:5 / /var/lib/mysql rw - ext4 /dev/sda5 rw\n\
+            38 22 8:6 / /etc/kubernetes/pki rw - tmpfs tmpfs rw\n\
             35 22 0:8 / /usrlocal rw - ext4 /dev/sda1 rw\n\
             36 30 8:4 / /usr ro - erofs /dev/sda4 ro\n\
             bad line\n";

@@ -14,6 +14,8 @@ use super::pax::Extensions;
 
 const BLOCK: usize = 512;
 
+const CUT_OFF: &str = "the archive is cut off";
+
 /// Names, targets and extended headers longer than this many bytes are refused.
 const MAX_EXTENSION: u64 = 16 << 20;
 
@@ -47,6 +49,8 @@ pub(super) struct ArchiveReader<'a> {
     data_left: u64,
     /// Bytes that fill its last block.
     padding: u64,
+    /// Whether a header was read: what comes is an archive.
+    has_begun: bool,
     /// Whether the input ended without an end mark.
     pub(super) end_mark_missing: bool,
 }
@@ -58,6 +62,7 @@ impl<'a> ArchiveReader<'a> {
             name,
             data_left: 0,
             padding: 0,
+            has_begun: false,
             end_mark_missing: false,
         }
     }
@@ -68,7 +73,7 @@ impl<'a> ArchiveReader<'a> {
 
     fn failure(&self, error: io::Error) -> ImportError {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.bad("the archive is cut off"),
+            io::ErrorKind::UnexpectedEof => self.bad(CUT_OFF),
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
                 match error.downcast::<ImportError>() {
                     Ok(error) => error,
@@ -88,7 +93,7 @@ impl<'a> ArchiveReader<'a> {
         }
         loop {
             match self.input.read(&mut buffer[..most]) {
-                Ok(0) => return Err(self.bad("the archive is cut off")),
+                Ok(0) => return Err(self.bad(CUT_OFF)),
                 Ok(count) => {
                     self.data_left -= count as u64;
                     return Ok(count);
@@ -160,7 +165,7 @@ impl<'a> ArchiveReader<'a> {
                     self.end_mark_missing = true;
                     return Ok(None);
                 }
-                Ok(0) => return Err(self.bad("the archive is cut off")),
+                Ok(0) => return Err(self.bad_header(&block[..filled], CUT_OFF)),
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.failure(error)),
@@ -181,9 +186,21 @@ impl<'a> ArchiveReader<'a> {
             })
             .sum();
         if header.cksum().ok() != Some(sum) {
-            return Err(self.bad("it is not a tar archive, or a damaged one"));
+            let reason = "the archive is damaged: a header has a wrong checksum";
+            return Err(self.bad_header(header.as_bytes(), reason));
         }
+        self.has_begun = true;
         Ok(Some(header))
+    }
+
+    /// Why a header, or its beginning, cannot be used: for `reason`, if there is any sign of an archive.
+    fn bad_header(&self, block: &[u8], reason: &str) -> ImportError {
+        let has_mark = block.get(257..262) == Some(b"ustar");
+        self.bad(if self.has_begun || has_mark {
+            reason
+        } else {
+            "it is not an archive of a known form (tar, tar.gz, tar.zst, tar.xz)"
+        })
     }
 
     /// Reads all data of an extended header.

@@ -224,6 +224,35 @@ fn every_cut_of_an_archive_is_an_error_or_a_notice() {
 }
 
 #[test]
+fn what_is_no_archive_is_not_called_a_cut_off_one() {
+    use std::io::Write;
+    let text = "FROM debian\n".repeat(200).into_bytes();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&text).unwrap();
+    let known = "not an archive of a known form (tar, tar.gz, tar.zst, tar.xz)";
+    for other in [
+        &text[..1],
+        &text[..100],
+        &text[..512],
+        &text,
+        b"PK\x03\x04 a zip archive",
+        b"\x7fELF",
+        &gzip.finish().unwrap(),
+    ] {
+        assert_invalid(Place::new().unpack(other), known);
+    }
+    let archive = Archive::default().directory("d").file("f", "content").end();
+    for cut in [300, 511, 700, 1100] {
+        assert_invalid(Place::new().unpack(&archive[..cut]), "cut off");
+    }
+    for damaged in [0, 600] {
+        let mut archive = archive.clone();
+        archive[damaged] ^= 1;
+        assert_invalid(Place::new().unpack(&archive), "wrong checksum");
+    }
+}
+
+#[test]
 fn a_compressed_archive_that_is_cut_off_is_an_error() {
     use std::io::Write;
     let archive = Archive::default().file("f", &"content ".repeat(1000)).end();
