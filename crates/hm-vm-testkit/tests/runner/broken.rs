@@ -171,6 +171,16 @@ async fn each_fault_is_found_by_its_check() {
             "undeclared_private_networks_are_refused",
             "V19",
         ),
+        (
+            Fault::IgnoresPatterns,
+            "undeclared_patterns_are_refused",
+            "V17",
+        ),
+        (
+            Fault::CopiesNothing,
+            "undeclared_outputs_are_refused",
+            "V18",
+        ),
     ];
     for (fault, check, word) in faults {
         // The same check on the same decorator without its fault, or the failure proves nothing.

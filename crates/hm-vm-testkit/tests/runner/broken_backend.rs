@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use anyhow::Result;
 use async_trait::async_trait;
 use hm_vm_core::{
-    Capabilities, Error, ExecOutcome, ExecRequest, Mount, NetworkPolicy, OutputSink,
-    PrivateNetwork, PrivateNetworkRequest, SnapshotId, SnapshotLabel, Vm, VmBackend, VmConfig,
+    Capabilities, Error, ExecOutcome, ExecRequest, InjectSource, Mount, NetworkPolicy,
+    OutputReport, OutputRequest, OutputSink, PrivateNetwork, PrivateNetworkRequest, SnapshotId,
+    SnapshotLabel, Vm, VmBackend, VmConfig,
 };
 use hm_vm_testkit::fake::FakeBackend;
 
@@ -36,6 +37,8 @@ pub(crate) enum Fault {
     PassesOverCaches,
     PassesOverSecrets,
     HasAnyNetwork,
+    IgnoresPatterns,
+    CopiesNothing,
 }
 
 pub(crate) struct Broken {
@@ -131,6 +134,17 @@ impl VmBackend for Handle {
         self.0.inner.capabilities()
     }
 
+    async fn copy_outputs(
+        &self,
+        snapshot: &SnapshotId,
+        request: &OutputRequest,
+    ) -> Result<OutputReport> {
+        if self.0.fault == Fault::CopiesNothing {
+            return Ok(OutputReport::default());
+        }
+        self.0.inner.copy_outputs(snapshot, request).await
+    }
+
     async fn private_network(
         &self,
         request: &PrivateNetworkRequest,
@@ -163,6 +177,16 @@ impl Vm for BrokenVm {
         };
         let vm = self.inner.lock().await;
         let run = vm.inject(source, guest_path);
+        run.await
+    }
+
+    async fn inject_from(&self, source: &InjectSource, guest_path: &str) -> Result<Option<String>> {
+        if source.is_plain() || self.fault() == Fault::IgnoresPatterns {
+            self.inject(&source.directory, guest_path).await?;
+            return Ok(None);
+        }
+        let vm = self.inner.lock().await;
+        let run = vm.inject_from(source, guest_path);
         run.await
     }
 
