@@ -14,6 +14,7 @@ mod app;
 mod cli;
 mod commands;
 pub mod exit_codes;
+mod failed_step;
 mod failure;
 mod history;
 mod input;

@@ -61,6 +61,11 @@ impl ContentArgs {
         self.workdir.clone().unwrap_or_else(|| usual.to_owned())
     }
 
+    /// The working directory that the user gave.
+    pub(crate) fn given_working_dir(&self) -> Option<&str> {
+        self.workdir.as_deref()
+    }
+
     /// The declared environment.
     pub(crate) fn env(&self) -> Result<Vec<(String, String)>, Problem> {
         environment::declared(&self.env)

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::exit_codes;
+use crate::failed_step::FailedStep;
 use crate::failure::Problem;
+use crate::history::Wanted;
 use crate::input::quote;
 use crate::machine::{ContentArgs, LimitArgs, SourceArgs};
 use crate::names;
@@ -29,15 +31,29 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Open an interactive terminal in a throw-away fork of an image or a snapshot
 ///
 /// All that is done in it is gone at its end, unless --save keeps it as a snapshot.
+///
+/// --failed opens it in the files that a failed step of a pipeline left, with the step's working directory, environment
+/// and user. They are kept until the next run of the pipeline has ended. Secrets are not there.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   hmvm shell --from 3f2a81
+  hmvm shell --failed             # where the newest failed step ended
+  hmvm shell --failed 7/test
   hmvm shell --image host --inject . --save
   hmvm shell --from 3f2a81 -- gdb ./program core")]
 pub(crate) struct Shell {
     #[command(flatten)]
     source: SourceArgs,
+    /// Start where this step failed [default: the newest failed one]
+    #[arg(
+        long,
+        value_name = "RUN/STEP",
+        num_args = 0..=1,
+        default_missing_value = "",
+        conflicts_with_all = ["image", "from"]
+    )]
+    failed: Option<String>,
     #[command(flatten)]
     content: ContentArgs,
     /// Keep the state as a snapshot at the end, and print its id
@@ -74,22 +90,33 @@ impl Shell {
         } else {
             quote::command_line(&self.command)?
         };
-        let (mut env, inject) = (self.content.env()?, self.content.inject()?);
-        if let Some(term) = &app.environment.term {
-            env.insert(0, ("TERM".into(), term.clone()));
-        }
+        let (declared, inject) = (self.content.env()?, self.content.inject()?);
         let stop = Cancellation::new();
         signals::watch(&stop, GRACE, &app.ui).context("cannot wait for signals")?;
         let (store, engine) = self.limits.engine(app)?;
-        let source = self.source.resolve(&store)?;
+        let failed = match &self.failed {
+            Some(name) => Some(FailedStep::find(app, &store, &Wanted::parse(name))?),
+            None => None,
+        };
+        let source = match &failed {
+            Some(step) => ImageSource::Snapshot(step.state.clone()),
+            None => self.source.resolve(&store)?,
+        };
         for notice in engine.backend().notices() {
             app.ui.notice(&notice);
         }
         let mut vm = start(&engine, &source).await?;
-        let working_dir = self.content.working_dir();
+        let working_dir = self.working_dir(failed.as_ref());
+        // What is declared now goes over what the step had.
+        let term = app.environment.term.iter();
+        let mut env: Vec<(String, String)> =
+            term.map(|term| ("TERM".into(), term.clone())).collect();
+        env.extend(failed.iter().flat_map(|step| step.env.iter().cloned()));
+        env.extend(declared);
         let request = ExecRequest {
             env: &env,
             working_dir: &working_dir,
+            user: failed.as_ref().and_then(|step| step.user.as_deref()),
             grace: GRACE,
             ..ExecRequest::new(&cmd, &stop)
         };
@@ -101,6 +128,13 @@ impl Shell {
         let outcome = outcome?;
         destroyed?;
         Ok(u8::try_from(outcome.exit_code).unwrap_or(exit_codes::FAILED))
+    }
+
+    fn working_dir(&self, failed: Option<&FailedStep>) -> String {
+        match (self.content.given_working_dir(), failed) {
+            (None, Some(step)) => step.working_dir.clone(),
+            _ => self.content.working_dir(),
+        }
     }
 
     async fn use_vm(

@@ -1,6 +1,7 @@
 //! The part of the terminal that is redrawn.
 
 use std::fmt;
+use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::stdio::stderr;
@@ -23,6 +24,8 @@ pub(super) struct Size {
 pub(super) struct Screen {
     /// A bar of several lines: all are drawn at once.
     bar: ProgressBar,
+    /// The same terminal, for what stays.
+    out: Box<dyn Write + Send>,
     size: Box<dyn Fn() -> Size + Send>,
 }
 
@@ -35,25 +38,35 @@ impl fmt::Debug for Screen {
 impl Screen {
     /// The terminal that standard error is.
     pub(super) fn stderr() -> Self {
-        Self::new(ProgressDrawTarget::stderr(), Box::new(measured))
+        let out = Box::new(io::stderr());
+        Self::new(ProgressDrawTarget::stderr(), out, Box::new(measured))
     }
 
-    pub(super) fn new(target: ProgressDrawTarget, size: Box<dyn Fn() -> Size + Send>) -> Self {
+    /// The terminal that `target` and `out` lead to.
+    pub(super) fn new(
+        target: ProgressDrawTarget,
+        out: Box<dyn Write + Send>,
+        size: Box<dyn Fn() -> Size + Send>,
+    ) -> Self {
         let bar = ProgressBar::with_draw_target(None, target);
         // The text is all there is; it is not a template of the user's that could be wrong.
         if let Ok(style) = ProgressStyle::with_template("{msg}") {
             bar.set_style(style);
         }
-        Self { bar, size }
+        Self { bar, out, size }
     }
 
     pub(super) fn size(&self) -> Size {
         (self.size)()
     }
 
-    /// Adds text that stays. It ends with a line end, which is added here.
+    /// Adds text that stays, of whole lines.
     pub(super) fn keep(&mut self, text: &str) {
-        self.bar.println(text.trim_end_matches('\n'));
+        let out = &mut self.out;
+        self.bar.suspend(|| {
+            // That it cannot be shown is no failure.
+            let _unseen = out.write_all(text.as_bytes());
+        });
     }
 
     /// Replaces the lines that are redrawn. They must be no wider than the terminal.

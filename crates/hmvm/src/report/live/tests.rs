@@ -1,8 +1,10 @@
 //! What the live view draws, on a terminal in memory.
 
+use std::io::Write;
+
 use hm_pipeline::{SkipReason, StepOutcome};
 use hm_vm::{CancelCause, SnapshotId, Stream};
-use indicatif::{InMemoryTerm, ProgressDrawTarget};
+use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike as _};
 
 use super::screen::Size;
 use super::*;
@@ -17,12 +19,29 @@ fn shared(names: &[&str], utf8: bool) -> Shared {
     Shared::new(facts(names), Cancellation::new(), Style::plain(), utf8)
 }
 
+/// The terminal, for text with line ends.
+struct Lines(InMemoryTerm);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = str::from_utf8(bytes).expect("UTF-8");
+        self.0.write_str(&text.replace('\n', "\r\n"))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A screen, and the terminal that it draws on.
 fn screen(size: Size) -> (Screen, InMemoryTerm) {
     let narrow = |number: usize| u16::try_from(number).expect("a small number");
     let terminal = InMemoryTerm::new(narrow(size.rows), narrow(size.columns));
     let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255);
-    (Screen::new(target, Box::new(move || size)), terminal)
+    let out = Box::new(Lines(terminal.clone()));
+    let screen = Screen::new(target, out, Box::new(move || size));
+    (screen, terminal)
 }
 
 fn start(shared: &Shared, step: usize) {
