@@ -106,12 +106,8 @@ impl Run {
             if let Some(known) = &mut self.steps[step.0].result {
                 known.detail = result.detail;
             }
-            let turn = match children.as_slice() {
-                [_] => Turn::Next,
-                _ => Turn::Ordered,
-            };
             for child in children {
-                self.wake(child, turn);
+                self.wake(child, Turn::Ordered);
             }
             return;
         }

@@ -25,13 +25,11 @@ impl Run {
             if self.steps[step.0].result.is_some() {
                 continue;
             }
-            if let Some(verdict) = failure(step, &result)
-                && self.course == Course::Well
-            {
-                self.course = Course::Failing(verdict);
-            }
-            if failure(step, &result).is_some() {
+            if let Some(verdict) = failure(step, &result) {
                 failed = failed.or(Some(step));
+                if self.course == Course::Well {
+                    self.course = Course::Failing(verdict);
+                }
             }
             self.record(step, result, &mut due);
         }
@@ -79,10 +77,7 @@ impl Run {
 
     /// Makes a step ready that waits and has all that it waited for.
     pub(super) fn wake(&mut self, step: StepId, turn: fn(usize) -> Turn) {
-        let progress = &self.steps[step.0];
-        // One that the plan skips is settled for its own reason, in its turn.
-        let to_skip = self.is_left_out(step) && progress.result.is_none();
-        if matches!(progress.stage, Stage::Waiting) && !to_skip {
+        if matches!(self.steps[step.0].stage, Stage::Waiting) {
             self.enqueue_if_met(step, turn);
         }
     }
@@ -117,8 +112,7 @@ impl Run {
             _ => step,
         };
         // What the plan leaves out for a condition has not failed.
-        let left_out = self.is_left_out(step) || self.is_left_out(root);
-        let minds = dependency == Dependency::Forks || !(result.allowed || left_out);
+        let minds = dependency == Dependency::Forks || !(result.allowed || self.is_left_out(root));
         minds.then_some(SkipReason::Dependency(root))
     }
 

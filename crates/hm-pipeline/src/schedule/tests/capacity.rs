@@ -65,6 +65,15 @@ async fn an_only_child_with_a_service_from_the_same_step_goes_on_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_only_child_of_a_known_result_waits_for_its_turn() {
+    let mut steps = independent(2, 10);
+    steps.push((step("known"), takes(1)));
+    steps.push((step("child").forking(2), takes(10)));
+    let seen = Case::new(steps).decided(2, hit()).run(options(1)).await;
+    assert_eq!(seen.started(), [2, 0, 1, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_of_several_children_waits_for_its_turn() {
     let mut steps = independent(2, 10);
     steps.push((step("child").forking(0), takes(10)));
