@@ -16,6 +16,7 @@
 //! | [`pipeline`] | [`Pipeline`] and [`Step`], checked and complete |
 //! | [`plan`] | [`Plan`]: every step's key, and whether it would run |
 //! | [`event`] | what happens during a run |
+//! | [`graph`] | pictures of a plan |
 //! | [`record`] | [`RunStore`](record::RunStore): what is kept of every run |
 //! | [`runner`] | [`StepRunner`]: what carries a step out |
 //! | [`schedule`] | [`run`](schedule::run): carries a plan out |
@@ -99,6 +100,7 @@
 
 pub mod condition;
 pub mod event;
+pub mod graph;
 mod hm_ir;
 pub mod parse;
 pub mod pipeline;
@@ -109,6 +111,7 @@ pub mod schedule;
 pub mod schema;
 #[cfg(test)]
 mod testing;
+mod words;
 
 pub use condition::{Condition, ConditionError};
 pub use event::{RunEvent, RunEventSink, SkipReason, StepOutcome, StepResult, Verdict};

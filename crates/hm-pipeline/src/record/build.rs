@@ -3,11 +3,11 @@
 use hm_vm_core::SnapshotId;
 
 use super::model::{Counts, InjectRecord, RunRecord, RunState, RunSummary, StepRecord, millis};
-use super::words;
 use crate::event::{StepOutcome, StepResult, Verdict};
 use crate::pipeline::StepId;
 use crate::plan::Plan;
 use crate::schedule::RunOutcome;
+use crate::words;
 
 /// The steps of a plan, as far as they are known before they run.
 pub(super) fn planned_steps(plan: &Plan) -> Vec<StepRecord> {

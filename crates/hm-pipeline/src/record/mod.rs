@@ -42,7 +42,6 @@ mod prune;
 mod store;
 #[cfg(test)]
 mod tests;
-mod words;
 mod writer;
 
 pub use begin::RunHeader;

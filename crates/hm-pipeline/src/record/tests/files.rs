@@ -159,7 +159,9 @@ fn how_long_a_thousand_steps_take() {
         crate::testing::pipeline(steps)
     };
     let world = crate::plan::tests::World::default();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let started = std::time::Instant::now();
     let plan = runtime.block_on(world.plain(&steps(1000)));
     println!("plan {:?}", started.elapsed());
@@ -168,7 +170,9 @@ fn how_long_a_thousand_steps_take() {
     let writer = case.runs.begin(&plan, header(&plan)).unwrap();
     println!("begin {:?}", started.elapsed());
     let started = std::time::Instant::now();
-    writer.finish(&plan, &super::case::succeeded(&plan)).unwrap();
+    writer
+        .finish(&plan, &super::case::succeeded(&plan))
+        .unwrap();
     println!("finish {:?}", started.elapsed());
     for _ in 0..99 {
         case.finished("ci");

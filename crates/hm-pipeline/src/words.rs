@@ -1,4 +1,4 @@
-//! Decisions and outcomes in words, for the record.
+//! Decisions and outcomes in words, for records and pictures.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::event::{SkipReason, StepOutcome};
 use crate::plan::{Decision, Plan, RunReason};
 
 /// What the plan made of a step.
-pub(super) fn decision(plan: &Plan, decision: &Decision) -> String {
+pub(crate) fn decision(plan: &Plan, decision: &Decision) -> String {
     match decision {
         Decision::Hit(_) => "its result is known".into(),
         Decision::Run(reason) => run(plan, reason),
@@ -47,7 +47,7 @@ fn skip(plan: &Plan, reason: &SkipReason) -> String {
 }
 
 /// What an outcome's name does not say.
-pub(super) fn outcome(plan: &Plan, outcome: &StepOutcome) -> Option<String> {
+pub(crate) fn outcome(plan: &Plan, outcome: &StepOutcome) -> Option<String> {
     match outcome {
         StepOutcome::TimedOut { limit } => Some(format!("it did not end within {}", rough(*limit))),
         StepOutcome::Skipped(reason) => Some(skip(plan, reason)),
@@ -60,7 +60,7 @@ pub(super) fn outcome(plan: &Plan, outcome: &StepOutcome) -> Option<String> {
 }
 
 /// A duration as one speaks of it.
-fn rough(duration: Duration) -> String {
+pub(crate) fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0 => format!("{} ms", duration.as_millis()),
