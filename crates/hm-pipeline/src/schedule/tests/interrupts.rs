@@ -1,14 +1,19 @@
 //! What a run comes to when somebody ends it, or its time is over.
 
-use hm_vm_core::CancelCause;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::ScheduleOptions;
+use async_trait::async_trait;
+use hm_vm_core::{CancelCause, Cancellation};
+
+use super::super::{ScheduleOptions, run};
 use super::case::{
     Act, Case, Script, acts, allowed, failed, interrupt_at, keep_going, ms, options, retried, takes,
 };
-use crate::event::{StepOutcome, Verdict};
+use crate::event::{RunEvent, RunEventSink, StepOutcome, Verdict};
 use crate::pipeline::StepId;
-use crate::testing::step;
+use crate::runner::{StepReport, StepRunner, StepTry};
+use crate::testing::{self, step};
 
 #[tokio::test(start_paused = true)]
 async fn a_user_who_cancels_makes_the_run_cancelled() {
@@ -145,4 +150,58 @@ async fn an_allowed_failure_then_a_cancellation_is_cancelled() {
     ]);
     let seen = case.run(options).await;
     assert_eq!(seen.verdict(), Verdict::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_whose_time_is_over_makes_the_run_timed_out() {
+    let options = options(1);
+    options.cancel.cancel(CancelCause::Timeout(ms(1)));
+    let seen = Case::new(vec![(step("a"), takes(1))]).run(options).await;
+    assert_eq!(seen.verdict(), Verdict::TimedOut { step: None });
+}
+
+/// Runs for ever, and counts its tries.
+#[derive(Default)]
+struct Endless {
+    begun: AtomicUsize,
+    over: AtomicUsize,
+}
+
+/// Counts the end of a try, however it comes.
+struct Alive<'a>(&'a Endless);
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        self.0.over.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl StepRunner for Endless {
+    async fn run(&self, _attempt: StepTry, _cancel: Cancellation) -> StepReport {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let _alive = Alive(self);
+        std::future::pending().await
+    }
+}
+
+impl RunEventSink for Endless {
+    fn on_event(&self, _event: &RunEvent) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_dropped_leaves_no_try_alive() {
+    let runner = Arc::new(Endless::default());
+    let plan = testing::plan(testing::pipeline(vec![step("a"), step("b")]));
+    let run = run(
+        Arc::new(plan),
+        Arc::clone(&runner) as Arc<dyn StepRunner>,
+        options(2),
+        Arc::clone(&runner) as Arc<dyn RunEventSink>,
+    );
+    assert!(tokio::time::timeout(ms(5), run).await.is_err());
+    // The runtime drops them when it gets to them.
+    tokio::time::sleep(ms(1)).await;
+    assert_eq!(runner.begun.load(Ordering::SeqCst), 2);
+    assert_eq!(runner.over.load(Ordering::SeqCst), 2);
 }
