@@ -167,6 +167,19 @@ fn very_many_problems() {
 }
 
 #[test]
+fn very_many_duplicates() {
+    let text = format!("[steps.a]\nrun = \"x\"\n{}", "[steps.a]\n".repeat(50_000));
+    assert_eq!(refused(&text, Format::Toml).omitted, 49_900);
+    let text = format!("[steps.a]\nrun = \"x\"\n{}", "run = 1\n".repeat(50_000));
+    assert_eq!(refused(&text, Format::Toml).omitted, 49_900);
+    let text = format!(
+        "{{ \"steps\": {{ \"a\": {{ {} \"run\": 1 }} }} }}",
+        "\"run\": \"x\",".repeat(50_000)
+    );
+    assert_eq!(refused(&text, Format::Json).omitted, 49_900);
+}
+
+#[test]
 fn a_file_does_not_write_to_the_terminal() {
     let text = "{ \"steps\": { \"\u{1b}[31mred\": { \"run\": \"\u{9b}2J\", \"x\u{7}\": 1 } } }";
     let rendered = refused(text, Format::Json).render("f.json", text);

@@ -149,7 +149,7 @@ fn build_step(
     let mut env = common.env.clone();
     env.extend(environment(table.env.take()));
     let secrets = parts::secrets(table.secrets.take(), &env, reader);
-    parts::check_targets(&caches, &secrets, reader);
+    parts::check_targets(&injects, &caches, &secrets, reader);
     let mut services = Vec::new();
     for ((name, service), from) in table
         .services

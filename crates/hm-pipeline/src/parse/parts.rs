@@ -281,8 +281,9 @@ fn check_variable(name: &As<super::forms::Line>, reader: &mut Reader<'_>) -> Opt
     }
 }
 
-/// Notes mounts of one step that have the same target.
+/// Notes mounts of one step that have the same target, or hide what is brought in.
 pub(super) fn check_targets(
+    injects: &[Inject],
     caches: &[(Span, CacheDirectory)],
     secrets: &[(Span, SecretUse)],
     reader: &mut Reader<'_>,
@@ -298,13 +299,22 @@ pub(super) fn check_targets(
             }
             SecretForm::Variable(_) => None,
         });
-    let mut seen: HashMap<String, String> = HashMap::new();
+    let mut seen: HashMap<&str, String> = HashMap::new();
     for (span, what, target) in cache_targets.chain(secret_targets) {
         if target == "/" {
             let hint = "choose a directory below /";
             reader.report(span, format!("{what} would hide the whole guest"), hint);
+        } else if let Some(inject) = injects
+            .iter()
+            .find(|inject| Path::new(&inject.target).starts_with(target))
+        {
+            reader.report(
+                span,
+                format!("{what} would hide what is injected at `{}`", inject.target),
+                "give one of them another target",
+            );
         }
-        if let Some(other) = seen.insert(target.clone(), what) {
+        if let Some(other) = seen.insert(target, what) {
             reader.report(
                 span,
                 format!("{other} has the target `{target}` already"),

@@ -174,3 +174,77 @@ impl Form for Disk {
         json!({ "examples": ["10GiB"] })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("90s", 90_000),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("1.5h", 5_400_000),
+            (" 1 h 30 min ", 5_400_000),
+            ("2d", 172_800_000),
+            ("36500d", 36_500 * 86_400_000),
+        ] {
+            let time = Time::parse(text).unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"));
+            assert_eq!(time, Duration::from_millis(millis), "{text}");
+        }
+        for text in [
+            "",
+            "5",
+            "5x",
+            "m",
+            "-5m",
+            "0s",
+            "1..5s",
+            ".s",
+            "40000d",
+            "1e9s",
+            "5m30",
+            "99999999999999999999999999999d",
+            "5 m x",
+        ] {
+            assert!(Time::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, mib) in [
+            ("512MiB", 512),
+            ("1.5GiB", 1536),
+            ("2G", 2048),
+            ("2048k", 2),
+            ("1048576b", 1),
+            (" 1 TiB ", 1 << 20),
+        ] {
+            let size = Memory::parse(text).unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"));
+            assert_eq!(size, mib, "{text}");
+        }
+        for text in [
+            "",
+            "512",
+            "1GB",
+            "MiB",
+            "-1MiB",
+            "0MiB",
+            "1.1MiB",
+            "1MiB1MiB",
+            "1..MiB",
+            "1e9MiB",
+            "99999999999999999999TiB",
+            "1xiB",
+        ] {
+            assert!(Memory::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Disk::parse("1024MiB").ok(), Some(1));
+        assert_eq!(Disk::parse("15TiB").ok(), Some(15 << 10));
+        assert!(Disk::parse("1536MiB").is_err());
+        assert!(Disk::parse("16TiB").is_err());
+    }
+}

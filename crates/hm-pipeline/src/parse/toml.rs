@@ -12,6 +12,9 @@ use super::tree::{Entry, Node, Span, Table, Value};
 /// each for themselves, but not their product, and neither it nor a tree that deep fits every stack.
 const DEPTH_LIMIT: usize = 64;
 
+/// Duplicate keys whose first places are looked up.
+const LOOKED_UP: usize = 100;
+
 /// Reads TOML. `None` when it is so wrong that its content cannot be told; problems are noted.
 pub(crate) fn parse(source: &str, reader: &mut Reader<'_>) -> Option<Node> {
     if let Some(at) = too_deep(source) {
@@ -20,27 +23,64 @@ pub(crate) fn parse(source: &str, reader: &mut Reader<'_>) -> Option<Node> {
         return None;
     }
     let (root, errors) = DeTable::parse_recoverable(source);
+    let span = Span::from(root.span());
+    let table = table_of(root.get_ref(), Span::new(span.start, span.start));
     let mut readable = true;
-    for error in errors {
+    for (index, error) in errors.into_iter().enumerate() {
         let span = error.span().map_or_else(Span::default, Span::from);
+        let text = source.get(span.start..span.end).unwrap_or_default().trim();
         if error.message() == "duplicate key" {
-            // All that was read is right, so that the rest is worth a look.
-            let key = source.get(span.start..span.end).unwrap_or_default();
+            // All that was read is right, so that the rest is worth a look. Looking a key up takes its time.
+            let key = text.trim_matches(['"', '\'']);
+            let other = (index < LOOKED_UP)
+                .then(|| {
+                    earlier(&table, key, span.start).or_else(|| earlier_header(source, span.start))
+                })
+                .flatten();
+            let line = other.map(|other| reader.place(other).0);
+            let which = line.map(|line| format!("; another one is on line {line}"));
             reader.report(
                 span,
-                format!("duplicate key `{}`", key.trim()),
-                "keep one of them",
+                format!("duplicate key `{text}`"),
+                format!("keep one of them{}", which.unwrap_or_default()),
             );
         } else {
             readable = false;
-            let text = source.get(span.start..span.end).unwrap_or_default();
             let hint = suggestion(error.message(), text);
             reader.note(span, error.message().to_owned(), hint);
         }
     }
-    let span = Span::from(root.span());
-    let table = table_of(root.get_ref(), Span::new(span.start, span.start));
     readable.then(|| Node::new(span, Value::Table(table)))
+}
+
+/// Where a key stands last before a place: between the keys of one table there are but tables of their own.
+fn earlier(table: &Table, key: &str, before: usize) -> Option<usize> {
+    let places = table.entries.iter().filter_map(|entry| {
+        let own = entry.key == key && entry.key_span.start < before;
+        let below = match &entry.value.value {
+            Value::Table(table) => earlier(table, key, before),
+            _ => None,
+        };
+        own.then_some(entry.key_span.start).max(below)
+    });
+    places.max()
+}
+
+/// Where the header of a table stands first. Of two tables with one header, the second one is in the tree.
+fn earlier_header(source: &str, at: usize) -> Option<usize> {
+    let start = source.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let header = source[start..].lines().next()?.trim();
+    if !header.starts_with('[') {
+        return None;
+    }
+    let mut place = 0;
+    for line in source[..start].split_inclusive('\n') {
+        if line.trim() == header {
+            return Some(place);
+        }
+        place += line.len();
+    }
+    None
 }
 
 /// Where the nesting goes too deep. What is no TOML is left to the parser.

@@ -239,19 +239,19 @@ hmvm.toml:3:1: duplicate key `run`
   |
 3 | run = "make all"
   | ^^^
-hint: keep one of them
+hint: keep one of them; another one is on line 2
 
 hmvm.toml:5:8: duplicate key `build`
   |
 5 | [steps.build]
   |        ^^^^^
-hint: keep one of them
+hint: keep one of them; another one is on line 1
 
 hmvm.toml:6:1: duplicate key `run`
   |
 6 | run = "make"
   | ^^^
-hint: keep one of them
+hint: keep one of them; another one is on line 2
 "##,
     );
 }

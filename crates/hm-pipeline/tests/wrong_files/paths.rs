@@ -139,6 +139,32 @@ hint: give one of them another target
 }
 
 #[test]
+fn mounts_over_what_is_injected() {
+    check(
+        Format::Toml,
+        r##"
+[steps.a]
+run = "x"
+inject = [".", { source = "lib", target = "/opt/lib" }]
+caches = { src = "/src", opt = "/opt", below = "/src/target", beside = "/opt/libs" }
+"##,
+        r##"
+hmvm.toml:4:12: the cache `src` would hide what is injected at `/src`
+  |
+4 | caches = { src = "/src", opt = "/opt", below = "/src/target", beside = "/opt/libs" }
+  |            ^^^
+hint: give one of them another target
+
+hmvm.toml:4:26: the cache `opt` would hide what is injected at `/opt/lib`
+  |
+4 | caches = { src = "/src", opt = "/opt", below = "/src/target", beside = "/opt/libs" }
+  |                          ^^^
+hint: give one of them another target
+"##,
+    );
+}
+
+#[test]
 fn secrets() {
     check(
         Format::Toml,
