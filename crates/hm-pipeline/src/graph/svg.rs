@@ -65,7 +65,9 @@ fn decision(plan: &Plan, id: StepId) -> String {
 }
 
 fn write(out: &mut String, plan: &Plan, layout: &Layout) -> fmt::Result {
-    let (width, height) = (layout.width.max(420.0).ceil(), layout.height.ceil());
+    let legend = legend(plan);
+    let least = text::width(&legend, NOTE_SIZE) + 2.0 * MARGIN;
+    let (width, height) = (layout.width.max(least).ceil(), layout.height.ceil());
     let name = text::xml(&plan.pipeline.name);
     writeln!(
         out,
@@ -82,8 +84,7 @@ fn write(out: &mut String, plan: &Plan, layout: &Layout) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "<text class=\"note\" x=\"{MARGIN}\" y=\"50\">{}</text>",
-        legend(plan)
+        "<text class=\"note\" x=\"{MARGIN}\" y=\"50\">{legend}</text>"
     )?;
     for line in &layout.lines {
         write_line(out, line)?;

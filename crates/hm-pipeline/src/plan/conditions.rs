@@ -95,5 +95,5 @@ fn matcher(patterns: &[String]) -> Result<Gitignore, ignore::Error> {
 /// Whether a path stays below the directory that it is relative to.
 fn is_inside(path: &Path) -> bool {
     path.components()
-        .all(|component| matches!(component, Component::Normal(_)))
+        .all(|component| matches!(component, Component::Normal(_) | Component::CurDir))
 }

@@ -70,7 +70,11 @@ fn landing(pattern: &str) -> Option<Vec<String>> {
     if pattern.starts_with('/') {
         parts.drain(..parts.len().saturating_sub(1));
     }
-    (!parts.is_empty()).then_some(parts)
+    if parts.is_empty() {
+        // The base itself, or the guest's root: all that is in it.
+        parts.push("**".to_owned());
+    }
+    Some(parts)
 }
 
 /// An anchored pattern; `None` when it would name everything.
@@ -184,6 +188,8 @@ mod tests {
         assert!(excluded(&[("gen", "")], "/project/gen/deep").is_empty());
         assert!(excluded(&[("*", "")], "/project").is_empty());
         assert!(excluded(&[("**", "")], "/project").is_empty());
+        assert!(excluded(&[(".", "")], "/project/src").is_empty());
         assert_eq!(excluded(&[("*", "dist")], "/project"), ["/dist/*"]);
+        assert_eq!(excluded(&[("./", "dist")], "/project"), ["/dist/**"]);
     }
 }

@@ -32,9 +32,10 @@ pub struct RunHeader {
 }
 
 impl RunHeader {
-    /// That of a run of `plan`, read from `file`.
+    /// That of a run of `plan`, read from `file`; a relative one is looked for in the pipeline's directory.
     pub fn of(plan: &Plan, file: &Path, options: Vec<String>) -> Self {
-        let file = fs::canonicalize(file).unwrap_or_else(|_| plan.pipeline.directory.join(file));
+        let file = plan.pipeline.directory.join(file);
+        let file = fs::canonicalize(&file).unwrap_or(file);
         let file = file.to_string_lossy().into_owned();
         Self {
             pipeline: plan.pipeline.name.clone(),

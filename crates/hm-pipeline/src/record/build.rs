@@ -2,9 +2,11 @@
 
 use hm_vm_core::SnapshotId;
 
-use super::model::{Counts, InjectRecord, RunRecord, RunState, RunSummary, StepRecord, millis};
+use super::model::{
+    Counts, InjectRecord, RunRecord, RunState, RunSummary, StepRecord, Surroundings, millis,
+};
 use crate::event::{StepOutcome, StepResult, Verdict};
-use crate::pipeline::StepId;
+use crate::pipeline::{Step, StepId};
 use crate::plan::Plan;
 use crate::schedule::RunOutcome;
 use crate::words;
@@ -27,9 +29,18 @@ fn planned(plan: &Plan, id: StepId) -> StepRecord {
         place: id.0,
         key: planned.key.clone(),
         components: planned.components.clone(),
+        surroundings: planned.components.is_none().then(|| surroundings(step)),
         injects: injects.collect(),
         reason: words::decision(plan, &planned.decision),
         ..StepRecord::default()
+    }
+}
+
+fn surroundings(step: &Step) -> Surroundings {
+    Surroundings {
+        working_dir: step.working_dir.clone(),
+        env: step.env.clone(),
+        user: step.user.clone(),
     }
 }
 
@@ -48,6 +59,7 @@ impl StepRecord {
             // Its files changed after the plan was made: the components are not those of this key.
             self.key.clone_from(&detail.key);
             self.components = None;
+            self.surroundings = Some(surroundings(plan.pipeline.step(StepId(self.place))));
         }
         self.outcome = Some(result.outcome.name().into());
         self.message = words::outcome(plan, &result.outcome);

@@ -46,7 +46,7 @@ mod writer;
 
 pub use begin::RunHeader;
 pub use compare::{FileChanges, changed_files, compare};
-pub use model::{Counts, InjectRecord, RunRecord, RunState, RunSummary, StepRecord};
+pub use model::{Counts, InjectRecord, RunRecord, RunState, RunSummary, StepRecord, Surroundings};
 pub use prune::{PrunedRun, Retention};
 pub use store::RunStore;
 pub use writer::RunWriter;

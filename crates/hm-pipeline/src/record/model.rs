@@ -1,5 +1,6 @@
 //! What a record holds.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hm_vm_core::{KeyComponents, SnapshotId};
@@ -96,6 +97,9 @@ pub struct StepRecord {
     /// What the key derives from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub components: Option<KeyComponents>,
+    /// What its command has beside the files, where `components` does not say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub surroundings: Option<Surroundings>,
     /// What it brought in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub injects: Vec<InjectRecord>,
@@ -137,6 +141,19 @@ pub struct StepRecord {
     pub log: Option<String>,
 }
 
+/// What a step's command has beside its files. No secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Surroundings {
+    /// Absolute guest directory.
+    pub working_dir: String,
+    /// Its environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Its user, if not root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
 /// What a step brought in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InjectRecord {
@@ -163,6 +180,18 @@ impl RunRecord {
     pub fn kept(&self) -> impl Iterator<Item = SnapshotId> {
         let steps = self.steps.iter();
         steps.filter_map(|step| step.kept.as_deref().map(SnapshotId::new))
+    }
+}
+
+impl StepRecord {
+    /// What its command had beside its files, as far as that is on record.
+    pub fn surroundings(&self) -> Option<Surroundings> {
+        let derived = self.components.as_ref().map(|components| Surroundings {
+            working_dir: components.working_dir.clone(),
+            env: components.env.clone(),
+            user: components.user.clone(),
+        });
+        derived.or_else(|| self.surroundings.clone())
     }
 }
 
