@@ -135,14 +135,16 @@ fn of(store: &Store, record: &RunRecord, step: &StepRecord) -> anyhow::Result<Fa
                 .into(),
         );
     }
-    let components = step.components.as_ref();
-    let working_dir = components.map_or_else(|| "/".to_owned(), |it| it.working_dir.clone());
-    let env = components.map(|it| it.env.clone().into_iter().collect());
+    let surroundings = step.surroundings();
+    let (working_dir, env, user) = surroundings.map_or_else(
+        || ("/".to_owned(), Vec::new(), None),
+        |it| (it.working_dir, it.env.into_iter().collect(), it.user),
+    );
     Ok(FailedStep {
         state,
         working_dir,
-        env: env.unwrap_or_default(),
-        user: components.and_then(|it| it.user.clone()),
+        env,
+        user,
     })
 }
 
