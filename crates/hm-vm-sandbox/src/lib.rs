@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod command;
+mod covers;
 mod disk;
 mod doctor;
 mod environment;

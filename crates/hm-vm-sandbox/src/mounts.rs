@@ -17,7 +17,7 @@ use hm_vm_sys::launch::{Concealed, Op};
 
 use crate::environment::text;
 use crate::error::contract;
-use crate::plan::{bind, c, mount};
+use crate::plan::{bind, c, flag, mount};
 
 /// Where secrets are by default.
 const SECRETS: &str = "/run/secrets";
@@ -197,8 +197,7 @@ impl Mounts {
     }
 }
 
-/// `nosuid`, `nodev` and `noexec`, by mount(2).
-const IN_MEMORY: u64 = 2 | 4 | 8;
+const IN_MEMORY: u64 = flag::NOSUID | flag::NODEV | flag::NOEXEC;
 
 /// The bytes of a secret, for the launch.
 struct Exposed(Secret);

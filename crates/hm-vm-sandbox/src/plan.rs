@@ -13,7 +13,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hm_vm_core::Protection;
@@ -22,6 +22,7 @@ use hm_vm_sys::capabilities::DEFAULT_CAPABILITY_MASK;
 use hm_vm_sys::launch::Op;
 use hm_vm_sys::seccomp;
 
+use crate::covers::covers;
 use crate::environment::{HOST_NAME, ProvidedFile};
 use crate::files;
 use crate::mounts::Mounts;
@@ -29,14 +30,14 @@ use crate::network::Network;
 use crate::user::User;
 
 /// Mount flags, by mount(2).
-mod flag {
-    pub(super) const RDONLY: u64 = 1;
-    pub(super) const NOSUID: u64 = 2;
-    pub(super) const NODEV: u64 = 4;
-    pub(super) const NOEXEC: u64 = 8;
-    pub(super) const REMOUNT: u64 = 32;
-    pub(super) const BIND: u64 = 4096;
-    pub(super) const REC: u64 = 16384;
+pub(crate) mod flag {
+    pub(crate) const RDONLY: u64 = 1;
+    pub(crate) const NOSUID: u64 = 2;
+    pub(crate) const NODEV: u64 = 4;
+    pub(crate) const NOEXEC: u64 = 8;
+    pub(crate) const REMOUNT: u64 = 32;
+    pub(crate) const BIND: u64 = 4096;
+    pub(crate) const REC: u64 = 16384;
 }
 
 /// What the operations are derived from.
@@ -107,7 +108,7 @@ pub(crate) fn bind(source: &str, target: &str, flags: u64) -> Op {
 }
 
 /// A cover over something that this kernel or image may not have.
-fn cover(source: &str, target: &str) -> Op {
+pub(crate) fn cover(source: &str, target: &str) -> Op {
     Op::Mount {
         source: c(source),
         target: c(target),
@@ -351,56 +352,4 @@ fn devices(around: &Surroundings<'_>, ops: &mut Vec<Op>) -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// As Docker covers them: what tells about the host beyond the VM.
-const COVERED_FILES: [&str; 6] = [
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/sched_debug",
-    "/proc/interrupts",
-];
-const COVERED_DIRECTORIES: [&str; 5] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
-
-/// The covers, for what this kernel has: looked up once, as that does not change.
-fn covers() -> &'static [Op] {
-    static COVERS: OnceLock<Vec<Op>> = OnceLock::new();
-    COVERS.get_or_init(make_covers)
-}
-
-fn make_covers() -> Vec<Op> {
-    const EMPTY: &str = "/dev/.empty";
-    let mut ops = vec![Op::MakeDirectory {
-        path: c(EMPTY),
-        mode: 0o000,
-    }];
-    // What this kernel does not have needs no cover.
-    let present = |path: &&str| Path::new(path).symlink_metadata().is_ok();
-    for path in COVERED_FILES.into_iter().filter(present) {
-        ops.push(cover("dev/null", path));
-    }
-    for path in COVERED_DIRECTORIES.into_iter().filter(present) {
-        ops.push(cover(EMPTY, path));
-    }
-    let plain = flag::NOSUID | flag::NODEV | flag::NOEXEC;
-    for path in READ_ONLY.into_iter().filter(present) {
-        ops.push(bind(path, path, 0));
-        ops.push(bind(path, path, flag::REMOUNT | flag::RDONLY | plain));
-    }
-    ops
 }

@@ -1,7 +1,5 @@
 //! One VM.
 
-use std::ffi::CString;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,14 +17,15 @@ use hm_vm_sys::launch::{Launch, Namespaces};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::backend::Machine;
+use crate::command::{Run, SHELL, command_line, working_directory};
 use crate::disk::Disk;
-use crate::environment::{environment, provided_files, text};
+use crate::environment::{environment, provided_files};
 use crate::error::contract;
 use crate::exec::{self, Ended, Hold, Output, Watched};
 use crate::limits::Confinement;
 use crate::mounts::Mounts;
 use crate::network::Network;
-use crate::plan::{self, SCRIPT_PATH, Surroundings};
+use crate::plan::{self, Surroundings};
 use crate::private_network::Shared;
 use crate::terminal;
 use crate::user::{self, User};
@@ -44,11 +43,6 @@ pub(crate) struct SandboxVm {
     /// Held while a command runs, or files go in: an overlay's upper directory serves one mount.
     busy: Arc<Mutex<()>>,
 }
-
-/// Longest argument that the kernel takes (`MAX_ARG_STRLEN`), less its end.
-const LONGEST_ARGUMENT: usize = 128 * 1024 - 1;
-
-const SHELL: &str = "/bin/sh";
 
 impl SandboxVm {
     /// A VM with these files.
@@ -96,6 +90,7 @@ impl SandboxVm {
     async fn hold(&self, request: &ExecRequest<'_>) -> Result<Arc<Hold>> {
         let busy = self.busy().await;
         request.stop.check()?;
+        let files = Arc::clone(self.files()?);
         Ok(Arc::new(Hold {
             network: match request.network {
                 Some(network) => {
@@ -109,7 +104,7 @@ impl SandboxVm {
                 asked => Some(Mounts::new(asked, &self.machine.store)?),
             },
             confinement: self.machine.limits.confine(&self.config)?,
-            files: Arc::clone(self.files()?),
+            files,
             _disk: self.disk.clone(),
             _busy: busy,
         }))
@@ -243,55 +238,6 @@ impl SandboxVm {
         }
         Ok(ExecOutcome { exit_code, usage })
     }
-}
-
-/// What differs between a command with pipes and one on a terminal.
-struct Run<'a> {
-    confinement: &'a Confinement,
-    network: &'a Network,
-    mounts: Option<&'a Mounts>,
-    input: Option<&'a OwnedFd>,
-    output: [&'a OwnedFd; 2],
-    terminal: Option<&'a Path>,
-}
-
-impl Run<'_> {
-    /// Standard input, output and error.
-    fn stdio(&self) -> Result<[OwnedFd; 3]> {
-        let duplicate = |fd: &OwnedFd| fd.try_clone().context("duplicating a descriptor");
-        let input = match self.input {
-            Some(input) => duplicate(input)?,
-            None => std::fs::File::open("/dev/null")
-                .context("opening /dev/null")?
-                .into(),
-        };
-        let [stdout, stderr] = self.output;
-        Ok([input, duplicate(stdout)?, duplicate(stderr)?])
-    }
-}
-
-fn working_directory(path: &str) -> Result<CString, Error> {
-    let what = || format!("working directory {path:?}");
-    if !path.starts_with('/') {
-        return Err(Error::InvalidInput {
-            what: what(),
-            reason: "must be an absolute path".into(),
-        });
-    }
-    text(path, what)
-}
-
-/// The arguments of the shell, and the script where it is too long for an argument.
-fn command_line(cmd: &str) -> Result<(Vec<CString>, Option<&str>), Error> {
-    let command = text(cmd, || "the command".into())?;
-    let shell = || vec![plan::c(SHELL), c"-c".into()];
-    let mut argv = shell();
-    if cmd.len() <= LONGEST_ARGUMENT {
-        argv.push(command);
-        return Ok((argv, None));
-    }
-    argv.push(plan::c(&format!(". {SCRIPT_PATH}")));
-    Ok((argv, Some(cmd)))
 }
 
 /// Puts aside what the last mount left in the work directory: it holds the mark of a volatile

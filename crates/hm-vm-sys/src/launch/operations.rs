@@ -72,6 +72,14 @@ pub(super) fn carry_out(op: &Op, user_namespace: RawFd) -> Result<(), Errno> {
             // SAFETY: a C string of the plan.
             unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path.as_ptr(), 0) },
         ),
+        Op::Own { .. } | Op::WriteSecret { .. } | Op::Show { .. } | Op::Unmount(_) => run_place(op),
+        _ => run_privilege(op),
+    }
+}
+
+/// The operations on what a command sees beside its files.
+fn run_place(op: &Op) -> Result<(), Errno> {
+    match op {
         Op::Own { path, uid, gid } => own(libc::AT_FDCWD, path, (*uid, *gid)),
         Op::WriteSecret {
             path,
@@ -86,7 +94,8 @@ pub(super) fn carry_out(op: &Op, user_namespace: RawFd) -> Result<(), Errno> {
             owner,
         } => show(source, target, *directory, *read_only, *owner),
         Op::Unmount(path) => unmount(path),
-        _ => run_privilege(op),
+        // All others are handled by `carry_out`.
+        _ => Err(libc::ENOSYS),
     }
 }
 

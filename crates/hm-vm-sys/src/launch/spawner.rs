@@ -163,12 +163,7 @@ fn start(launch: Launch, stacks: &Stacks) -> Result<Process, LaunchError> {
         *slot = Some(fd.as_raw_fd());
     }
 
-    let mut options = CString::default();
-    if launch.gated || launch.terminal {
-        let gate = if launch.gated { "g" } else { "" };
-        let terminal = if launch.terminal { "t" } else { "" };
-        options = CString::new(format!("{gate}{terminal}")).unwrap_or_default();
-    }
+    let options = options(&launch);
     let name = c"hm-vm-init";
     let argv: Vec<*const c_char> = [name.as_ptr(), options.as_ptr()]
         .into_iter()
@@ -187,10 +182,7 @@ fn start(launch: Launch, stacks: &Stacks) -> Result<Process, LaunchError> {
         single_id: launch.user_namespace.mapping() == Mapping::Single,
         outer: &launch.outer,
         unshare: namespaces(&launch),
-        network: match &launch.namespaces.network {
-            NetworkOf::Shared(network) => Some(network.as_raw_fd()),
-            NetworkOf::New | NetworkOf::Caller => None,
-        },
+        network: shared_network(&launch),
         inner: &launch.inner,
         descriptors,
         init,
@@ -206,6 +198,25 @@ fn start(launch: Launch, stacks: &Stacks) -> Result<Process, LaunchError> {
         status_read,
         gate.map(|(_, write)| write),
     )
+}
+
+/// What init is to do beside starting the command.
+fn options(launch: &Launch) -> CString {
+    let options = match (launch.gated, launch.terminal) {
+        (false, false) => c"",
+        (true, false) => c"g",
+        (false, true) => c"t",
+        (true, true) => c"gt",
+    };
+    options.into()
+}
+
+/// The network namespace to join.
+fn shared_network(launch: &Launch) -> Option<RawFd> {
+    match &launch.namespaces.network {
+        NetworkOf::Shared(network) => Some(network.as_raw_fd()),
+        NetworkOf::New | NetworkOf::Caller => None,
+    }
 }
 
 fn namespaces(launch: &Launch) -> libc::c_int {

@@ -5,6 +5,7 @@ use hm_vm_core::{Cancellation, Error, ExecRequest};
 
 use super::errors::{expect_error, expect_invalid};
 use crate::conformance::context::{Context, not_applicable};
+use crate::conformance::guest::Guest;
 
 fn need_users(ctx: &Context<'_>) -> Result<()> {
     if ctx.capabilities.users {
@@ -79,6 +80,23 @@ pub(crate) async fn commands_run_as_their_user(ctx: &Context<'_>) -> Result<()> 
         vm.expect_nothing_ran().await?;
         return vm.destroy().await;
     }
+    several_users(&mut vm).await?;
+    // Files belong to their user in the snapshot too, and other commands are root's.
+    let id = vm.snapshot().await?;
+    vm.destroy().await?;
+    let mut fork = ctx.restore(&id).await?;
+    fork.expect("id -u; stat -c %u:%g /srv/home/file", "0\n4321:4322")
+        .await?;
+    fork.destroy().await
+}
+
+/// Where several users exist.
+async fn several_users(vm: &mut Guest) -> Result<()> {
+    let stop = Cancellation::new();
+    let request = |cmd, user| ExecRequest {
+        user: Some(user),
+        ..ExecRequest::new(cmd, &stop)
+    };
     // The account is the guest's own, made by a command of it. Some guests show the host's files, which do not
     // change.
     vm.sh("mkdir -p /srv/home /srv/closed; chown 4321:4322 /srv/home; chmod 700 /srv/closed")
@@ -119,11 +137,5 @@ pub(crate) async fn commands_run_as_their_user(ctx: &Context<'_>) -> Result<()> 
     };
     let got = vm.ask_for(&declared).await?;
     ensure!(got == "/declared", "V14: the declared HOME became {got:?}");
-    // Files belong to their user in the snapshot too, and other commands are root's.
-    let id = vm.snapshot().await?;
-    vm.destroy().await?;
-    let mut fork = ctx.restore(&id).await?;
-    fork.expect("id -u; stat -c %u:%g /srv/home/file", "0\n4321:4322")
-        .await?;
-    fork.destroy().await
+    Ok(())
 }
