@@ -54,6 +54,28 @@ pub(crate) fn expand(file: &FileTable, reader: &mut Reader<'_>) -> Option<Vec<Ex
     Some(expansion.steps)
 }
 
+/// Notes places for values where no step is that could have them.
+pub(crate) fn check_common(root: &Node, reader: &mut Reader<'_>) {
+    let mut left: Vec<&Node> = match &root.value {
+        Value::Table(table) => table.get("pipeline").map(|entry| &entry.value),
+        _ => None,
+    }
+    .into_iter()
+    .collect();
+    while let Some(node) = left.pop() {
+        match &node.value {
+            Value::Text(text) if text.contains(OPEN) => reader.report(
+                node.span,
+                "values of a matrix are known to its step alone",
+                "move it into the step",
+            ),
+            Value::List(items) => left.extend(items),
+            Value::Table(table) => left.extend(table.entries.iter().map(|entry| &entry.value)),
+            _ => {}
+        }
+    }
+}
+
 struct Expansion {
     /// Bytes of text that may still be made.
     budget: usize,

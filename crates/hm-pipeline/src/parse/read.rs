@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::build::build;
 use super::diagnostics::Diagnostics;
-use super::expand::expand;
+use super::expand::{check_common, expand};
 use super::link::link;
 use super::model::FileTable;
 use super::reader::Reader;
@@ -65,6 +65,7 @@ fn read_file(root: &Node, directory: &Path, reader: &mut Reader<'_>) -> Option<P
         return None;
     }
     let root = without_schema(root);
+    check_common(&root, reader);
     let file = FileTable::from_node(&root, reader)?;
     let steps = expand(&file, reader)?;
     let links = link(&steps, reader)?;

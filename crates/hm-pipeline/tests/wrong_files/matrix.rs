@@ -145,6 +145,9 @@ matrix = { os = ["a", "b"] }
 
 [steps.b]
 run = "echo ${matrix.os}"
+
+[pipeline]
+env = { OS = "${matrix.os}" }
 "##,
         r##"
 hmvm.toml:2:13: unknown axis `oss`
@@ -164,6 +167,12 @@ hmvm.toml:7:13: unknown axis `os`
 7 | run = "echo ${matrix.os}"
   |             ^^^^^^^^^^^^
 hint: the step has no matrix: add one, as matrix = { version = ["1", "2"] }
+
+hmvm.toml:10:14: values of a matrix are known to its step alone
+   |
+10 | env = { OS = "${matrix.os}" }
+   |              ^^^^^^^^^^^^^^
+hint: move it into the step
 "##,
     );
 }
