@@ -19,5 +19,6 @@ mod injecting;
 mod opening;
 mod outputs;
 mod processes;
+mod reading;
 mod viewing;
 mod worker;
