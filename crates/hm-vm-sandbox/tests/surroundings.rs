@@ -11,13 +11,15 @@ use std::sync::{Arc, Mutex};
 
 use hm_vm_core::{
     Cancellation, Error, ExecRequest, Limit, Mount, NetworkPolicy, OutputSink, PrivateNetwork,
-    PrivateNetworkRequest, Protection, Secret, SnapshotLabel, Vm, VmBackend, VmConfig,
+    PrivateNetworkRequest, Protection, Secret, SnapshotLabel, Terminal, TerminalSize, Vm,
+    VmBackend, VmConfig,
 };
 use hm_vm_sandbox::{SandboxBackend, SandboxOptions};
 use hm_vm_store::Store;
 use hm_vm_testkit::images;
 use hm_vm_testkit::roots::TestRoot;
 use hm_vm_testkit::skip::Skip;
+use tokio::io::AsyncReadExt;
 
 #[derive(Default)]
 struct Lines(Mutex<Vec<String>>);
@@ -436,6 +438,66 @@ async fn an_outbound_network_is_shared() {
     }
     // The policy of the VM itself holds without it.
     assert_eq!(run(&*one, "grep -c : /proc/net/dev").await, "1");
+}
+
+#[tokio::test]
+async fn a_shared_network_takes_the_place_of_the_vms_own() {
+    let machine = machine!();
+    let shared = network(&machine, NetworkPolicy::None).await;
+    for policy in machine.backend.capabilities().networks {
+        let config = VmConfig {
+            network: policy,
+            ..VmConfig::default()
+        };
+        let vm = machine.vm_with(&config).await;
+        let cmd = "grep -c : /proc/net/dev; ls /sys/class/net; cat /etc/resolv.conf; id -u";
+        let user = machine.has_many_users().then_some("1000");
+        let (_, out) = try_run(&*vm, cmd, user, Some(&shared)).await.expect("runs");
+        let expected = if user.is_some() {
+            "1\nlo\n1000"
+        } else {
+            "1\nlo\n0"
+        };
+        assert_eq!(out, expected, "{policy}");
+        // Without it, as the policy says; another user changes nothing about that.
+        let (_, out) = try_run(&*vm, "grep -c : /proc/net/dev", user, None)
+            .await
+            .expect("runs");
+        assert_eq!(out == "1", policy == NetworkPolicy::None, "{policy}: {out}");
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_has_all_of_it() {
+    let machine = machine!();
+    let vm = machine.vm().await;
+    let shared = network(&machine, NetworkPolicy::None).await;
+    let mounts = [cache("deps", "/c"), secret("/run/secrets/s", "value")];
+    let (_keyboard, input) = tokio::io::duplex(64);
+    let (output, mut screen) = tokio::io::duplex(4096);
+    let (_size, size) = tokio::sync::watch::channel(TerminalSize::default());
+    let terminal = Terminal {
+        input: Box::pin(input),
+        output: Box::pin(output),
+        size,
+    };
+    let stop = Cancellation::new();
+    let request = ExecRequest {
+        user: machine.has_many_users().then_some("1000"),
+        mounts: &mounts,
+        network: Some(&shared),
+        ..ExecRequest::new(
+            "test -t 0 && echo tty > /dev/tty && touch /c/x && cat /run/secrets/s && grep -c db /etc/hosts && id -u",
+            &stop,
+        )
+    };
+    let mut seen = String::new();
+    let session = vm.terminal(&request, terminal);
+    let (ended, read) = tokio::join!(session, screen.read_to_string(&mut seen));
+    read.expect("a screen");
+    assert_eq!(ended.expect("runs").exit_code, 0, "{seen}");
+    let user = if request.user.is_some() { "1000" } else { "0" };
+    assert_eq!(seen, format!("tty\r\nvalue1\r\n{user}\r\n"));
 }
 
 #[tokio::test]
