@@ -76,6 +76,20 @@ number for each outcome.
 
 /// Fields of each documented event of `exec`.
 pub(crate) fn documented_events() -> BTreeMap<String, BTreeSet<String>> {
+    documented_below("## Events of `exec --json`")
+}
+
+/// Fields of each documented event of `run`.
+pub(crate) fn documented_run_events() -> BTreeMap<String, BTreeSet<String>> {
+    let mut events = documented_below("## Events of `run --json`");
+    // Its fields are said to be those of the other one.
+    let end = events["step_ended"].clone();
+    events.insert("step_retried".into(), end);
+    events
+}
+
+/// Events and fields of the table below a title.
+fn documented_below(title: &str) -> BTreeMap<String, BTreeSet<String>> {
     let words = |cell: &str| -> BTreeSet<String> {
         let parts = cell.split('`').enumerate();
         parts
@@ -83,8 +97,9 @@ pub(crate) fn documented_events() -> BTreeMap<String, BTreeSet<String>> {
             .map(|(_, word)| word.to_owned())
             .collect()
     };
-    let (_, table) = HEAD.split_once("| event |").expect("the table");
-    let (table, _) = table.split_once("\n\n").expect("its end");
+    let (_, chapter) = HEAD.split_once(title).expect("the title");
+    let (_, table) = chapter.split_once("| event |").expect("the table");
+    let table = table.split("\n\n").next().unwrap_or(table);
     table
         .lines()
         .filter(|line| line.starts_with("| `"))

@@ -242,3 +242,58 @@ fn the_terminal_is_given_back_when_the_program_is_told_to_end() {
     assert!(session.line_by_line(), "the terminal is as it was");
     assert_eq!(session.env.traces(), Vec::<String>::new());
 }
+
+#[test]
+fn a_shell_where_a_step_failed() {
+    let env = require!(TestEnv::machine());
+    env.write(
+        "hmvm.toml",
+        "[pipeline]\nimage = \"host\"\n[steps.fine]\nrun = \"true\"\n[steps.test]\nfrom = \"fine\"\ncache = \"off\"\nworkdir = \"/usr\"\nenv = { WHO = \"me\" }\nrun = \"touch /made; exit 3\"\n",
+    );
+    let refused = |env: TestEnv, step: &str, why: &str| {
+        let mut session = Session::start(env, &["shell", "--failed", step]);
+        session.sees(why);
+        assert_eq!(session.ends(), Some(125));
+    };
+    env.hmvm(["run", "-q"]).exits_with(3);
+    let mut session = Session::start(env, &["shell", "--failed"]);
+    session.types("PS1='> '; echo in-$((1+1)) $PWD $WHO $(ls /made)\n");
+    session.sees("in-2 /usr me /made");
+    session.types("exit 4\n");
+    assert_eq!(session.ends(), Some(4));
+
+    let again = || {
+        let env = TestEnv::new();
+        env.write(
+            "hmvm.toml",
+            "[pipeline]\nimage = \"host\"\n[steps.fine]\nrun = \"true\"\n[steps.test]\nrun = \"exit 3\"\n",
+        );
+        env
+    };
+    refused(again(), "", "no step of the runs on record failed");
+    let env = again();
+    env.hmvm(["run", "-q", "fine"]).success();
+    refused(env, "fine", "step fine of run 1 did not fail");
+    let env = again();
+    env.hmvm(["run", "-q"]).exits_with(3);
+    env.hmvm(["run", "-q"]).exits_with(3);
+    refused(env, "1/test", "the state of step test of run 1 is gone");
+}
+
+#[test]
+fn a_run_is_drawn_on_a_terminal() {
+    let env = require!(TestEnv::machine());
+    env.write(
+        "hmvm.toml",
+        "[pipeline]\nname = \"ci\"\nimage = \"host\"\n[steps.one]\nrun = \"printf 'going \\\\033[2J on\\\\n'; sleep 1\"\n[steps.two]\nfrom = \"one\"\nrun = \"exit 3\"\n",
+    );
+    let mut session = Session::start(env, &["run"]);
+    session.sees("going \\u{1b}[2J on");
+    session.sees("0/2 done");
+    session.sees("one\u{1b}[0m ran in");
+    session.sees("two\u{1b}[0m failed with exit code 3");
+    session.sees("shell: hmvm shell --failed 1/two");
+    session.sees("2 steps: 1 ran, 1 failed");
+    session.sees("run 1 of ci failed");
+    assert_eq!(session.ends(), Some(3));
+}
