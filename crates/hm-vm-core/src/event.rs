@@ -19,6 +19,8 @@ pub enum Phase {
     Restore,
     /// Host files go in.
     Inject,
+    /// What only a command that runs needs is had: its turn at something, secrets, services.
+    Prepare,
     /// The command runs.
     Exec,
     /// The state is kept.
@@ -38,6 +40,7 @@ impl Phase {
             Self::Create => "create",
             Self::Restore => "restore",
             Self::Inject => "inject",
+            Self::Prepare => "prepare",
             Self::Exec => "exec",
             Self::Snapshot => "snapshot",
             Self::Publish => "publish",

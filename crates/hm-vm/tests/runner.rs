@@ -13,9 +13,12 @@ mod runner {
     mod masking;
     mod options;
     mod output;
-    mod processes;
+    mod preparation;
+mod processes;
     mod registry;
     mod registry_files;
+    #[cfg(feature = "sandbox")]
+    mod sandbox;
     mod single_flight;
     mod support;
 }

@@ -15,8 +15,31 @@ use crate::output::{Destination, RecordedOutput, Recorder};
 const ABANDON_AFTER: Duration = Duration::from_secs(30);
 
 impl Execution<'_> {
-    /// Runs the command; with a key or a log, records its output.
+    /// Prepares what is to be prepared, and runs the command.
     pub(super) async fn exec(
+        &mut self,
+        vm: &mut LiveVm,
+        key: Option<&str>,
+    ) -> Result<(ExecOutcome, Option<RecordedOutput>)> {
+        let Some(preparation) = self.options.preparation.as_deref() else {
+            return self.exec_prepared(vm, key).await;
+        };
+        let prepared = self
+            .phases
+            .run_or_cancel(Phase::Prepare, preparation.prepare());
+        let outcome = match prepared.await {
+            Ok(prepared) => match self.setup.add(self.options, prepared) {
+                Ok(()) => self.exec_prepared(vm, key).await,
+                Err(error) => Err(error.into()),
+            },
+            Err(error) => Err(error),
+        };
+        preparation.finish().await;
+        outcome
+    }
+
+    /// Runs the command; with a key or a log, records its output.
+    async fn exec_prepared(
         &mut self,
         vm: &mut LiveVm,
         key: Option<&str>,
@@ -71,8 +94,8 @@ impl Execution<'_> {
             working_dir: &self.action.working_dir,
             grace: self.options.grace,
             user: self.options.user.as_deref(),
-            mounts: &self.options.mounts,
-            network: self.options.network.as_ref(),
+            mounts: &self.setup.mounts,
+            network: self.setup.network.as_ref(),
             ..ExecRequest::new(&self.action.cmd, &stop)
         };
         let exec = vm.get()?.exec_with(&request, sink);

@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hm_vm_core::{Action, Error, Mount, Secret, VmConfig};
+use hm_vm_core::{Action, Error, Mount, PrivateNetwork, Secret, VmConfig};
 
-use super::{ExecuteOptions, HmVm};
+use super::{ExecuteOptions, HmVm, Prepared};
 use crate::output::Mask;
 
 /// What the command gets. No `Debug`: the environment has secrets in it.
 pub(super) struct Setup<'a> {
     pub(super) config: &'a VmConfig,
     pub(super) env: Cow<'a, [(String, String)]>,
+    pub(super) mounts: Cow<'a, [Mount]>,
+    pub(super) network: Option<Arc<dyn PrivateNetwork>>,
     pub(super) mask: Option<Arc<Mask>>,
 }
 
@@ -25,20 +27,44 @@ impl<'a> Setup<'a> {
         action: &'a Action,
         options: &'a ExecuteOptions,
     ) -> Result<Self, Error> {
+        let mut env = Cow::Borrowed(action.env.as_slice());
+        add_secrets(&mut env, &options.secret_env)?;
         Ok(Self {
             config: options.config.as_ref().unwrap_or(&engine.config),
-            env: environment(action, options)?,
-            mask: Mask::new(secrets(options))?,
+            env,
+            mounts: Cow::Borrowed(&options.mounts),
+            network: options.network.clone(),
+            mask: Mask::new(secrets(options, &Prepared::default()))?,
         })
+    }
+
+    /// Adds what a preparation gave.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub(super) fn add(
+        &mut self,
+        options: &ExecuteOptions,
+        prepared: Prepared,
+    ) -> Result<(), Error> {
+        add_secrets(&mut self.env, &prepared.secret_env)?;
+        self.mask = Mask::new(secrets(options, &prepared))?;
+        if !prepared.mounts.is_empty() {
+            self.mounts.to_mut().extend(prepared.mounts);
+        }
+        if prepared.network.is_some() {
+            self.network = prepared.network;
+        }
+        Ok(())
     }
 }
 
-fn environment<'a>(
-    action: &'a Action,
-    options: &ExecuteOptions,
-) -> Result<Cow<'a, [(String, String)]>, Error> {
-    let mut env = Cow::Borrowed(action.env.as_slice());
-    for (name, secret) in &options.secret_env {
+fn add_secrets(
+    env: &mut Cow<'_, [(String, String)]>,
+    secrets: &[(String, Secret)],
+) -> Result<(), Error> {
+    for (name, secret) in secrets {
         let value = std::str::from_utf8(secret.expose()).ok();
         let value = value.filter(|value| !value.contains('\0'));
         let value = value.ok_or_else(|| Error::InvalidInput {
@@ -47,7 +73,7 @@ fn environment<'a>(
         })?;
         env.to_mut().push((name.clone(), value.to_owned()));
     }
-    Ok(env)
+    Ok(())
 }
 
 fn variable(name: &str) -> String {
@@ -55,12 +81,16 @@ fn variable(name: &str) -> String {
 }
 
 /// Everything that is to be hidden, with what it is called.
-fn secrets(options: &ExecuteOptions) -> impl Iterator<Item = (String, &Secret)> {
-    let masked = options.masked.iter();
+fn secrets<'a>(
+    options: &'a ExecuteOptions,
+    prepared: &'a Prepared,
+) -> impl Iterator<Item = (String, &'a Secret)> {
+    let masked = options.masked.iter().chain(&prepared.masked);
     let masked = masked.map(|secret| ("a value that is to be hidden".to_owned(), secret));
-    let variables = options.secret_env.iter();
+    let variables = options.secret_env.iter().chain(&prepared.secret_env);
     let variables = variables.map(|(name, secret)| (variable(name), secret));
-    let mounts = options.mounts.iter().filter_map(|mount| match mount {
+    let mounts = options.mounts.iter().chain(&prepared.mounts);
+    let mounts = mounts.filter_map(|mount| match mount {
         Mount::Secret { target, content } => Some((format!("secret {target:?}"), content)),
         _ => None,
     });
