@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use hm_pipeline::plan::PlanError;
 use hm_vm::{Error, Limit};
 
 use crate::exit_codes;
@@ -75,6 +76,7 @@ impl Report {
         let contract = contract(error);
         let hint = find::<Problem>(error)
             .and_then(|problem| problem.hint.clone())
+            .or_else(|| find::<PlanError>(error)?.hint())
             .or_else(|| hint(contract.as_ref()?))
             .or_else(|| error.downcast_ref::<Hint>().map(|hint| hint.0.clone()))
             .or_else(|| io_hint(error));

@@ -192,7 +192,7 @@ fn explain(all: &Planned, id: StepId) -> anyhow::Result<Explanation> {
     let why = match &planned.decision {
         Decision::Run(RunReason::Lost(LostEntry { at, by })) => {
             let ago = human::ago(std::time::SystemTime::now(), *at);
-            format!("its result was removed {ago} by {}", sanitize(by))
+            format!("its result is gone: {}, {ago}", sanitize(by))
         }
         decision => sanitize(&reason(decision, &names)).into_owned(),
     };
