@@ -8,7 +8,7 @@ use hm_vm_core::SnapshotId;
 use hm_vm_store::Store;
 
 use super::select::{Candidate, GcPolicy, Reason, select};
-use crate::registry::{Entry, ImageRegistry};
+use crate::registry::{Entry, ImageRegistry, SNAPSHOT_GONE};
 
 /// What a collection did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -144,7 +144,10 @@ fn add_lost(
 /// The entry first, then the snapshot: what a crash leaves in between is unowned.
 fn remove(registry: &ImageRegistry, store: &Store, report: &mut GcReport) -> Result<()> {
     for removed in &report.removed {
-        let by = format!("collection ({})", removed.reason.describe());
+        let by = match removed.reason {
+            Reason::Lost => SNAPSHOT_GONE.to_owned(),
+            reason => format!("collection ({})", reason.describe()),
+        };
         for key in &removed.keys {
             registry.try_forget_because(key, &removed.snapshot, &by)?;
         }

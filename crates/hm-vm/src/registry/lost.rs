@@ -10,7 +10,7 @@ use super::entries::{now_us, time};
 const KEPT: i64 = 100_000;
 
 /// A snapshot was not there when its key was looked up.
-pub(super) const SNAPSHOT_GONE: &str = "its snapshot was gone";
+pub(crate) const SNAPSHOT_GONE: &str = "its snapshot was gone";
 /// Somebody called for it.
 pub(super) const ON_REQUEST: &str = "a removal on request";
 

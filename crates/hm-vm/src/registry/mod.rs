@@ -46,6 +46,8 @@ pub use entries::{Entry, Hit};
 pub use error::RegistryError;
 pub use face::ImageRegistry;
 pub use lost::Lost;
+#[cfg(feature = "sandbox")]
+pub(crate) use lost::SNAPSHOT_GONE;
 pub(crate) use put::Publication;
 pub use put::{PutDetails, StoredOutput};
 

@@ -95,6 +95,13 @@ fn leaves_go_first_and_pinned_lineages_stay() {
         ]
     );
     assert_eq!(done.removed[1].keys, ["old"]);
+    let by = |key: &str| place.registry.lost(key).unwrap().map(|lost| lost.by);
+    assert_eq!(
+        by("old").as_deref(),
+        Some("collection (over the byte budget)")
+    );
+    assert_eq!(by("lost").as_deref(), Some("its snapshot was gone"));
+    assert_eq!(by("base"), None);
     assert!(done.removed[1].bytes >= 64 << 10, "{done:?}");
     assert!(done.freed_bytes >= 128 << 10, "{done:?}");
     assert_eq!(place.left(), [base, pinned]);

@@ -269,6 +269,33 @@ async fn no_snapshot_is_taken_where_none_is_wanted() {
     bench.assert_clean("at the end");
 }
 
+#[tokio::test]
+async fn what_the_backend_does_not_have_is_refused() {
+    let bench = Bench::new();
+    let user = ExecuteOptions {
+        user: Some("nobody".into()),
+        ..ExecuteOptions::default()
+    };
+    let mounts = ExecuteOptions {
+        mounts: vec![hm_vm::Mount::Cache {
+            name: "c".into(),
+            target: "/c".into(),
+        }],
+        ..ExecuteOptions::default()
+    };
+    for options in [user, mounts] {
+        let run = bench
+            .engine
+            .execute_with(action("true"), cache("k"), &NullSink, options);
+        let error = run.await.unwrap_err();
+        assert!(matches!(
+            error.downcast_ref(),
+            Some(Error::Unsupported { .. })
+        ));
+        bench.assert_clean("after the refusal");
+    }
+}
+
 #[test]
 fn options_show_no_secrets() {
     let options = ExecuteOptions {
