@@ -12,6 +12,10 @@ mod crash;
 mod docs;
 #[path = "runner/env.rs"]
 mod env;
+#[path = "runner/example.rs"]
+mod example;
+#[path = "runner/examples.rs"]
+mod examples;
 #[path = "runner/exec.rs"]
 mod exec;
 #[path = "runner/full_disk.rs"]
