@@ -5,9 +5,9 @@ use std::path::{Component, Path};
 
 use anyhow::{Context, Result};
 use hm_vm_core::Error;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::inputs::PlanInputs;
+use super::patterns;
 use crate::condition::Condition;
 use crate::event::SkipReason;
 use crate::pipeline::{Pipeline, Step, StepId};
@@ -78,18 +78,10 @@ impl Changes {
         let Self::Known(Some(paths)) = self else {
             return Ok(true);
         };
-        let matcher = matcher(patterns)?;
+        let matcher = patterns::matcher(patterns.iter().cloned())?;
         let mut inside = paths.iter().map(Path::new).filter(|path| is_inside(path));
         Ok(inside.any(|path| matcher.matched_path_or_any_parents(path, false).is_ignore()))
     }
-}
-
-fn matcher(patterns: &[String]) -> Result<Gitignore, ignore::Error> {
-    let mut builder = GitignoreBuilder::new("");
-    for pattern in patterns {
-        builder.add_line(None, pattern)?;
-    }
-    builder.build()
 }
 
 /// Whether a path stays below the directory that it is relative to.

@@ -145,6 +145,13 @@ fn something_else_in_its_place_is_refused() {
     bad_state(&RunStore::open(&path).unwrap_err());
 }
 
+/// Processor time of this thread.
+fn processor_time() -> std::time::Duration {
+    let statistics = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let first = statistics.split_whitespace().next().unwrap();
+    std::time::Duration::from_nanos(first.parse().unwrap())
+}
+
 /// Shows what a record costs: `cargo test --release -p hm-pipeline record -- --ignored --nocapture`.
 #[test]
 #[ignore = "measures"]
@@ -162,29 +169,40 @@ fn how_long_a_thousand_steps_take() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let started = std::time::Instant::now();
+    let started = processor_time();
     let plan = runtime.block_on(world.plain(&steps(1000)));
-    println!("plan {:?}", started.elapsed());
+    println!("plan {:?}", processor_time() - started);
+    let started = processor_time();
+    let components = plan
+        .steps
+        .iter()
+        .filter_map(|step| step.components.as_ref());
+    let distinct: std::collections::HashSet<_> = components.map(|it| it.key()).collect();
+    println!(
+        "its {} keys {:?}",
+        distinct.len(),
+        processor_time() - started
+    );
     let case = Case::new();
-    let started = std::time::Instant::now();
+    let started = processor_time();
     let writer = case.runs.begin(&plan, header(&plan)).unwrap();
-    println!("begin {:?}", started.elapsed());
-    let started = std::time::Instant::now();
+    println!("begin {:?}", processor_time() - started);
+    let started = processor_time();
     writer
         .finish(&plan, &super::case::succeeded(&plan))
         .unwrap();
-    println!("finish {:?}", started.elapsed());
+    println!("finish {:?}", processor_time() - started);
     for _ in 0..99 {
         case.finished("ci");
     }
-    let started = std::time::Instant::now();
+    let started = processor_time();
     assert_eq!(case.ids().len(), 100);
-    println!("list {:?}", started.elapsed());
-    let started = std::time::Instant::now();
+    println!("list {:?}", processor_time() - started);
+    let started = processor_time();
     case.runs.prune(&Retention::default()).unwrap();
-    println!("prune {:?}", started.elapsed());
-    let started = std::time::Instant::now();
+    println!("prune {:?}", processor_time() - started);
+    let started = processor_time();
     case.runs.interrupted().unwrap();
-    println!("interrupted {:?}", started.elapsed());
+    println!("interrupted {:?}", processor_time() - started);
     println!("{} bytes", fs::metadata(case.file(1)).unwrap().len());
 }
