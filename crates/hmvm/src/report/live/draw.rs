@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use console::truncate_str;
 use hm_pipeline::{StepId, StepOutcome, StepResult};
+use hm_vm::Phase;
 
 use super::screen::{Screen, Size};
 use super::{News, Running, Shared, State};
@@ -191,14 +192,7 @@ impl Shared {
         let frame = usize::try_from(since.as_millis() / 100).unwrap_or(0) % frames.len();
         let name = self.facts.name(step);
         let padding = width.saturating_sub(name.chars().count());
-        let doing = {
-            let tail = self.tail(step);
-            let line = tail
-                .last()
-                .map(bare_line)
-                .filter(|line| !line.trim().is_empty());
-            line.unwrap_or_else(|| running.phase.map_or("", hm_vm::Phase::name).to_owned())
-        };
+        let doing = self.doing(step, running);
         let attempt = if running.attempt > 1 {
             format!(" (attempt {})", running.attempt)
         } else {
@@ -212,6 +206,18 @@ impl Shared {
             clock(since),
             self.style.dim(&doing),
         )
+    }
+
+    /// The part that a step is in; while its command runs, the last line that it wrote.
+    fn doing(&self, step: StepId, running: Running) -> String {
+        let phase = running.phase.map_or("", Phase::name);
+        if !matches!(running.phase, None | Some(Phase::Exec)) {
+            return phase.to_owned();
+        }
+        let tail = self.tail(step);
+        let line = tail.last().map(bare_line);
+        line.filter(|line| !line.trim().is_empty())
+            .unwrap_or_else(|| phase.to_owned())
     }
 
     /// `12/40 done, 8 cached, 2 running, 1 failed`.
