@@ -60,6 +60,7 @@ impl StepRecord {
             self.key.clone_from(&detail.key);
             self.components = None;
             self.surroundings = Some(surroundings(plan.pipeline.step(StepId(self.place))));
+            self.surroundings = Some(surroundings(plan.pipeline.step(StepId(self.place))));
         }
         self.outcome = Some(result.outcome.name().into());
         self.message = words::outcome(plan, &result.outcome);
