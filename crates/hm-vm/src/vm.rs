@@ -109,8 +109,10 @@ pub struct ExecuteOptions {
     /// Environment over the action's that is in no log: values are masked in the output, like
     /// [`masked`](Self::masked).
     pub secret_env: Vec<(String, Secret)>,
-    /// What is replaced by `***` in the output, before anybody sees it. For one of several lines, each line
-    /// is.
+    /// What is replaced by `***` in the output, before anybody sees it; the content of
+    /// [`Mount::Secret`] is as well. For one of several lines, each line of four bytes or more is. Line ends at
+    /// the end are no part of it. One of one or two bytes is
+    /// [`Error::InvalidInput`](hm_vm_core::Error::InvalidInput): little of the output would be left.
     pub masked: Vec<Secret>,
     /// What is to be done when the action really runs: see [`Preparation`].
     pub preparation: Option<Arc<dyn Preparation>>,
@@ -125,7 +127,8 @@ pub struct ExecuteOptions {
     pub no_snapshot: bool,
     /// Write the output to this file as well, with times, in the form that
     /// [`LogReader`](crate::output::LogReader) reads; it may be read while it is being written. On a hit it
-    /// becomes the stored output. Must not exist. Not made when there is no output.
+    /// becomes the stored output. Must not exist, its directory must. Not made when there is no output. That it
+    /// cannot be written is a notice, and no failure.
     pub log: Option<PathBuf>,
     /// A VM at rest from an earlier execution, and where to leave this one's.
     pub vm: VmHandover,
@@ -166,7 +169,8 @@ pub struct VmHandover {
     /// Go on in the VM that is here, if its state is the action's source, and it has the same limits and network.
     /// Else that VM is ended, and one is made as usual.
     pub take: Option<VmSlot>,
-    /// Leave the VM here at the end of an execution that took a snapshot.
+    /// Leave the VM here at the end of an execution that took a snapshot. Not one with a limited disk: what
+    /// it has written already would count against the next command.
     pub leave: Option<VmSlot>,
 }
 

@@ -14,7 +14,7 @@ mod runner {
     mod options;
     mod output;
     mod preparation;
-mod processes;
+    mod processes;
     mod registry;
     mod registry_files;
     #[cfg(feature = "sandbox")]

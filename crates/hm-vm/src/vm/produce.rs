@@ -92,6 +92,9 @@ impl Execution<'_> {
     /// The state of the VM, if it is to be handed over.
     fn handed_over(&self, outcome: &Outcome) -> Option<SnapshotId> {
         self.options.vm.leave.as_ref()?;
+        if self.setup.config.disk_size_gb.is_some() {
+            return None;
+        }
         match (&outcome.entered, &outcome.ephemeral) {
             (Some(entered), _) => Some(entered.clone()),
             (None, Some(ephemeral)) => ephemeral.id().ok().cloned(),

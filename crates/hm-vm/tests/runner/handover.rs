@@ -221,6 +221,27 @@ async fn hits_failures_and_errors_leave_no_vm() {
 }
 
 #[tokio::test]
+async fn a_vm_with_a_limited_disk_is_not_handed_over() {
+    let bench = Bench::new();
+    bench.backend.set_capabilities(hm_vm::Capabilities {
+        limits: vec![hm_vm::Limit::Disk],
+        networks: vec![hm_vm::NetworkPolicy::None],
+        ..hm_vm::Capabilities::default()
+    });
+    let slot = VmSlot::default();
+    let options = ExecuteOptions {
+        config: Some(VmConfig {
+            disk_size_gb: Some(1),
+            ..VmConfig::default()
+        }),
+        ..handover(None, Some(&slot))
+    };
+    execute(&bench, action("true"), "k", options).await;
+    assert!(slot.is_empty());
+    bench.assert_clean("after the step");
+}
+
+#[tokio::test]
 async fn a_vm_left_twice_replaces_the_first() {
     let bench = Bench::new();
     let slot = VmSlot::default();
