@@ -208,10 +208,10 @@ impl Shared {
         )
     }
 
-    /// The part that a step is in; while its command runs, the last line that it wrote.
+    /// The part that a step is in; while it writes, or is replayed, the last line.
     fn doing(&self, step: StepId, running: Running) -> String {
         let phase = running.phase.map_or("", Phase::name);
-        if !matches!(running.phase, None | Some(Phase::Exec)) {
+        if !matches!(running.phase, None | Some(Phase::Lookup | Phase::Exec)) {
             return phase.to_owned();
         }
         let tail = self.tail(step);
