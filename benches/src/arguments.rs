@@ -38,6 +38,21 @@ pub(crate) enum Part {
     Memory,
 }
 
+impl Part {
+    /// Whether it measures the Docker-only crate, which takes minutes to compile.
+    pub(crate) fn has_docker_only(self) -> bool {
+        !matches!(
+            self,
+            Self::Program
+                | Self::Chain
+                | Self::Parallel
+                | Self::Workspace
+                | Self::Lines
+                | Self::Memory
+        )
+    }
+}
+
 impl fmt::Display for Part {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.to_possible_value();

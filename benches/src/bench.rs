@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, ensure};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Part};
 use crate::ours::Ours;
 use crate::peers::{BuildKit, Buildah, Bwrap, Docker, DockerOnly, Dockerd, Runc};
 use crate::pipelines::Pipelines;
@@ -54,12 +54,7 @@ impl Bench {
         let root = unpacked_root(&tar, &folder)?;
         talk::progress("preparing: the Docker daemon");
         let daemon = Dockerd::start(&folder.join("docker"), &tar).map(Rc::new);
-        talk::progress("preparing: the Docker-only crate (compiled once)");
-        let docker_only = DockerOnly::start(
-            &repository,
-            &folder.join("docker-only"),
-            daemon.as_ref().ok().map(Rc::as_ref),
-        );
+        let docker_only = docker_only(arguments, &repository, &folder, daemon.as_ref().ok());
         talk::progress("preparing: hmvm");
         let hmvm = build_hmvm(&repository, target).map_err(|error| format!("{error:#}"));
         talk::progress("preparing: the builders");
@@ -155,6 +150,24 @@ fn unpacked_root(tar: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
             .arg(&root))?;
     }
     Ok(root)
+}
+
+/// Compiles the Docker-only crate, unless nobody asks for it: that takes minutes.
+fn docker_only(
+    arguments: &Arguments,
+    repository: &Path,
+    folder: &Path,
+    daemon: Option<&Rc<Dockerd>>,
+) -> Result<DockerOnly, String> {
+    if !arguments.parts().into_iter().any(Part::has_docker_only) {
+        return Err("no part that was asked for measures the Docker-only crate".into());
+    }
+    talk::progress("preparing: the Docker-only crate (compiled once)");
+    DockerOnly::start(
+        repository,
+        &folder.join("docker-only"),
+        daemon.map(Rc::as_ref),
+    )
 }
 
 fn build_hmvm(repository: &Path, target: &Path) -> anyhow::Result<PathBuf> {
