@@ -24,6 +24,8 @@ mod full_disk;
 mod limits;
 #[path = "runner/listings.rs"]
 mod listings;
+#[path = "runner/pipeline/mod.rs"]
+mod pipeline;
 #[path = "runner/sharing.rs"]
 mod sharing;
 #[path = "runner/shell.rs"]

@@ -62,6 +62,8 @@ pub(super) struct RunnerState {
     /// VMs on their way to the step that goes on in them.
     slots: HashMap<StepId, VmSlot>,
     ephemeral: Vec<SnapshotId>,
+    /// What failed tries left to look at: each step keeps that of its last one.
+    kept: HashMap<StepId, SnapshotId>,
 }
 
 /// What came of one execution.
@@ -73,8 +75,12 @@ struct Executed {
 #[async_trait]
 impl StepRunner for EngineRunner {
     async fn run(&self, attempt: StepTry, cancel: Cancellation) -> StepReport {
-        let sink = StepSink::new(attempt.step, Arc::clone(&self.events));
-        let sink = Arc::new(sink);
+        let sink = Arc::new(StepSink::new(attempt.step, Arc::clone(&self.events)));
+        self.writer.note_started(attempt.step);
+        let kept = self.state().kept.remove(&attempt.step);
+        if let Some(kept) = kept {
+            self.remove(&kept).await;
+        }
         let mut detail = StepDetail {
             key: self.plan.steps[attempt.step.0].key.clone(),
             ..StepDetail::default()
@@ -250,6 +256,11 @@ impl EngineRunner {
         detail.phases = result.phases;
         detail.usage = result.usage;
         detail.saved = result.saved;
+        if let Some(kept) = &result.kept {
+            // Until it is on record with the run, it goes with it.
+            self.note_ephemeral(kept);
+            self.state().kept.insert(attempt.step, kept.clone());
+        }
         detail.kept = result.kept;
         if result.exit_code != 0 {
             self.hint_at_network(attempt.step, sink);
@@ -291,8 +302,8 @@ impl EngineRunner {
         Ok(brought.files)
     }
 
+    /// Should the program be killed, a later run removes the snapshot.
     fn note_ephemeral(&self, snapshot: &SnapshotId) {
-        self.state().ephemeral.push(snapshot.clone());
         if let Err(error) = self.writer.note_ephemeral(snapshot) {
             tracing::warn!(%snapshot, error = %format!("{error:#}"), "a snapshot is not on record");
         }
@@ -325,11 +336,15 @@ impl EngineRunner {
         };
         drop(slots);
         for snapshot in ephemeral {
-            match self.engine.remove_snapshot(&snapshot).await {
-                Ok(()) => self.writer.forget_ephemeral(&snapshot),
-                Err(error) => {
-                    tracing::warn!(%snapshot, error = %format!("{error:#}"), "a snapshot of this run was not removed");
-                }
+            self.remove(&snapshot).await;
+        }
+    }
+
+    async fn remove(&self, snapshot: &SnapshotId) {
+        match self.engine.remove_snapshot(snapshot).await {
+            Ok(()) => self.writer.forget_ephemeral(snapshot),
+            Err(error) => {
+                tracing::warn!(%snapshot, error = %format!("{error:#}"), "a snapshot of this run was not removed");
             }
         }
     }

@@ -169,6 +169,11 @@ impl Session {
         outcome: &RunOutcome,
         earlier: Option<&RunRecord>,
     ) -> Result<()> {
+        // From now on they belong to the record, and go with it.
+        let results = outcome.results.iter().flatten();
+        for kept in results.filter_map(|result| result.detail.kept.as_ref()) {
+            writer.forget_ephemeral(kept);
+        }
         writer.finish(plan, outcome)?;
         // The state of a step that failed is of use until the next run of its pipeline has ended.
         let old = earlier.iter().flat_map(|record| record.kept());

@@ -1,0 +1,10 @@
+//! `hmvm run` and the commands around it, for real, on the `host` image.
+
+mod cached;
+mod commands;
+mod faults;
+mod features;
+mod seen;
+mod seen;
+mod support;
+mod verdicts;
