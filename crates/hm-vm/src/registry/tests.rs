@@ -40,6 +40,27 @@ fn an_older_file_is_migrated_with_its_entries() {
 }
 
 #[test]
+fn entries_of_the_first_version_have_no_parent_and_no_cost() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    let mut raw = Connection::open(&path).unwrap();
+    schema::migrate(&mut raw, &MIGRATIONS[..1]).unwrap();
+    raw.execute_batch(
+        "INSERT INTO entries (key, snapshot, last_use, created_us, last_used_us)
+         VALUES ('k', 's', 1, 1, 1);
+         UPDATE state SET entries = 1",
+    )
+    .unwrap();
+    drop(raw);
+    let registry = open(&path).unwrap();
+    let entry = registry.entry("k").unwrap().unwrap();
+    assert_eq!((entry.parent, entry.cost), (None, None));
+    assert_eq!(registry.put("new", &SnapshotId::new("t")), [entry.snapshot]);
+    let lost = registry.lost("k").unwrap().unwrap();
+    assert_eq!(lost.by, "the limit of 1 entry");
+}
+
+#[test]
 fn a_migration_that_fails_changes_nothing() {
     let mut raw = Connection::open_in_memory().unwrap();
     let broken = [MIGRATIONS[0], "CREATE TABLE t (x); NONSENSE"];
