@@ -69,14 +69,14 @@ pub(crate) async fn outputs_are_brought_by_patterns(ctx: &Context<'_>) -> Result
     need_outputs(ctx)?;
     let id = made_by(
         ctx,
-        "mkdir -p /made-here/bin/deep /made-here/other /opt/lib; echo 1 > /made-here/bin/app; \
+        "mkdir -p /made-here/bin/deep /made-here/other /srv/lib; echo 1 > /made-here/bin/app; \
          echo 2 > /made-here/bin/deep/x.o; echo 3 > /made-here/other/y.o; echo 4 > /made-here/top.txt; \
-         echo 5 > /opt/lib/z.so; chmod 755 /made-here/bin/app; ln -s app /made-here/bin/link",
+         echo 5 > /srv/lib/z.so; chmod 755 /made-here/bin/app; ln -s app /made-here/bin/link",
     )
     .await?;
     let host = tempfile::tempdir()?;
     let to = host.path().join("not/there/yet");
-    let report = copy(ctx, &id, &["bin", "*.txt", "/opt/lib/*.so", "no/such"], &to).await?;
+    let report = copy(ctx, &id, &["bin", "*.txt", "/srv/lib/*.so", "no/such"], &to).await?;
     for (name, text) in [
         ("bin/app", "1\n"),
         ("bin/deep/x.o", "2\n"),
