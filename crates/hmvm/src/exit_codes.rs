@@ -1,7 +1,7 @@
 //! What the program's exit code means.
 //!
 //! `hmvm exec` and `hmvm shell` pass the command's own code through, 128 + N when signal N ended
-//! it. The codes below are the program's own; a command that uses one of them itself is told apart
+//! it; `hmvm run` that of the step that failed first. The codes below are the program's own; a command that uses one of them itself is told apart
 //! by the closing line, or by the last event of `--json`.
 
 /// Everything that was asked for was done.
@@ -11,7 +11,7 @@ pub const SUCCESS: u8 = 0;
 /// `hmvm snapshot diff` or `hmvm explain` found a difference when asked by `--exit-code`.
 pub const NEGATIVE: u8 = 1;
 
-/// The command did not end within `--timeout`.
+/// The command did not end within `--timeout`, or a step or a run within its time.
 pub const TIMED_OUT: u8 = 124;
 
 /// hmvm itself failed, or was asked for something that cannot be done: wrong options, unknown

@@ -21,6 +21,13 @@ use crate::run::{FileArgs, Loaded, Session};
 ///
 /// Nothing is run, and nothing is changed.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  hmvm plan
+  STEP   WOULD      KEY               WHY
+  deps   be cached  hm1-8d727d99223e  saves 41.2 s
+  build  run        hm1-55eb1f8bb7e5  not cached yet
+  test   run        hm1-e2f58c5cb003  build runs")]
 pub(crate) struct PlanCommand {
     /// Steps to run, with all that they need [default: all]
     #[arg(value_name = "STEP")]

@@ -110,8 +110,8 @@ const OPTIONS: &[(&[&str], &str)] = &[
          hint: hmvm snapshot cp --help shows what it takes\n",
     ),
     (
-        &["explain", "one"],
-        "error: the following required arguments were not provided: <KEY2>\n\
+        &["explain"],
+        "error: the following required arguments were not provided: <STEP|KEY1>\n\
          hint: hmvm explain --help shows what it takes\n",
     ),
     (

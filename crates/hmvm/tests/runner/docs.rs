@@ -16,10 +16,10 @@ compares the two.
 
 | code | meaning |
 |---|---|
-| the command's own | `exec` and `shell` pass it through; 128 + N when signal N ended it |
+| the command's own | `exec` and `shell` pass it through, `run` that of the step that failed first; 128 + N when signal N ended it |
 | 0 | everything that was asked for was done |
-| 1 | `doctor` misses something or found something left over; `diff` and `explain` with `--exit-code` found a difference |
-| 124 | the command did not end within `--timeout` |
+| 1 | `doctor` misses something or found something left over; `diff` and `explain` with `--exit-code` found a difference; `verify` found a step that differs or fails |
+| 124 | the command did not end within `--timeout`, or a step or a run within its time |
 | 125 | hmvm itself failed, or was asked for something that cannot be done; one line on standard error says what |
 | 130 | cancelled by Ctrl-C, SIGTERM or SIGHUP; nothing that the command started is alive |
 | 141 | standard output was closed by its reader, as in `hmvm … \\| head -1` |
@@ -34,7 +34,7 @@ One JSON object a line on standard output, each with `event`. The last one is a 
 
 | event | further fields | when |
 |---|---|---|
-| `started` | `phase` | a phase begins: `lookup`, `wait` (for the same command elsewhere), `create` or `restore`, `inject`, `exec`, `snapshot`, `publish`, `destroy` |
+| `started` | `phase` | a phase begins: `lookup`, `wait` (for the same command elsewhere), `create` or `restore`, `inject`, `prepare` (locks, secrets, services), `exec`, `snapshot`, `publish`, `destroy` |
 | `ended` | `phase`, `ms` | it ended, well or not |
 | `output` | `stream`, `line` | the command wrote a line to `stdout` or `stderr`; bytes that are not UTF-8 are U+FFFD |
 | `notice` | `text` | something to know, although the work goes on |

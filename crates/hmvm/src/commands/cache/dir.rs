@@ -25,6 +25,7 @@ enum Command {
 
 /// List them with their sizes
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  hmvm cache dir ls")]
 struct Ls {
     /// Print JSON
     #[arg(long)]
@@ -33,6 +34,7 @@ struct Ls {
 
 /// Remove them, with all that is in them
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  hmvm cache dir rm cargo-registry")]
 struct Rm {
     /// Their names
     #[arg(value_name = "NAME", required = true)]

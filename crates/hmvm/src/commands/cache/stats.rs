@@ -39,6 +39,8 @@ impl Stats {
                 "bytes": stats.bytes,
                 "shared_bytes": stats.shared_bytes,
                 "unused_bytes": stats.unused_bytes,
+                "directories": stats.caches,
+                "directory_bytes": stats.cache_bytes,
             }));
         }
         let fields = [
@@ -66,6 +68,14 @@ impl Stats {
                     "{}, {} (hmvm cache gc frees it)",
                     human::plural(stats.unused_layers, "layer"),
                     human::size(stats.unused_bytes)
+                ),
+            ),
+            (
+                "kept",
+                format!(
+                    "{}, {} (hmvm cache dir ls)",
+                    human::plural(stats.caches, "directory|directories"),
+                    human::size(stats.cache_bytes)
                 ),
             ),
         ];

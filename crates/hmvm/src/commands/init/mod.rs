@@ -15,6 +15,10 @@ const FILE: &str = "hmvm.toml";
 
 /// Write an hmvm.toml to start from, for the kind of project that is here
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  hmvm init
+  hmvm init --kind rust --print")]
 pub(crate) struct Init {
     /// The project's directory
     #[arg(value_name = "DIR", default_value = ".")]
