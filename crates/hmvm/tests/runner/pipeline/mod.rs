@@ -5,6 +5,5 @@ mod commands;
 mod faults;
 mod features;
 mod seen;
-mod seen;
 mod support;
 mod verdicts;
