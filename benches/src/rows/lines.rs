@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -65,7 +65,7 @@ fn run(pipelines: &Pipelines, lines: u64) -> anyhow::Result<(Duration, i64)> {
     let path = directory.join("output");
     let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
     let mut command = pipelines.command(&directory, &["run"]);
-    command.stdout(file);
+    command.stdout(file).stderr(Stdio::null());
     let start = Instant::now();
     let mut child = command.spawn().context("starting hmvm")?;
     let peak = peak_until_the_end(&mut child)?;

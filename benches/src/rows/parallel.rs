@@ -45,7 +45,11 @@ fn racer<'a>(bench: &'a Bench, name: &'a str, more: &'a str) -> Racer<'a> {
         move |pipelines: &&Pipelines| {
             let mut text = pipelines.fresh();
             for step in 1..=COUNT {
-                let _ = write!(text, "\n[steps.s{step}]\nrun = \"true\"\n{more}");
+                // Of steps that are the same, one would run, and the others would find its result.
+                let _ = write!(
+                    text,
+                    "\n[steps.s{step}]\nrun = \"true\"\nenv = {{ STEP = {step} }}\n{more}"
+                );
             }
             let directory = pipelines.write(name, &text)?;
             pipelines.run(&directory)
