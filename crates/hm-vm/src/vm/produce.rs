@@ -166,7 +166,8 @@ impl Execution<'_> {
         if self.action.inject.is_none() && self.options.injects.is_empty() {
             return Ok(());
         }
-        let injects = injects(&**vm.get()?, self.action, self.options);
+        let own = self.action.inject.as_ref().map(InjectSource::directory);
+        let injects = injects(&**vm.get()?, own.as_ref(), self.action, self.options);
         self.phases.run_or_cancel(Phase::Inject, injects).await
     }
 
@@ -204,11 +205,11 @@ impl Execution<'_> {
 /// No `async fn`: `vm` must not be shared across an await, so all futures are made before the first one.
 fn injects<'a>(
     vm: &'a dyn Vm,
+    own: Option<&'a InjectSource>,
     action: &'a Action,
     options: &'a ExecuteOptions,
 ) -> impl Future<Output = Result<()>> + Send + 'a {
-    let plain = action.inject.as_ref();
-    let plain = plain.map(|directory| vm.inject(directory, &action.working_dir));
+    let plain = own.map(|source| (source, vm.inject_from(source, &action.working_dir)));
     let further: Vec<_> = options
         .injects
         .iter()
@@ -216,9 +217,11 @@ fn injects<'a>(
         .collect();
     let digests = options.inject_digests.iter().map(Option::as_ref);
     let digests = digests.chain(std::iter::repeat(None));
+    let key = options.components.as_ref();
+    let plain_digest = key.and_then(|components| components.inject.as_ref());
     async move {
-        if let Some(plain) = plain {
-            plain.await?;
+        if let Some((source, inject)) = plain {
+            check_digest(source, plain_digest, inject.await?)?;
         }
         for ((source, inject), expected) in further.into_iter().zip(digests) {
             check_digest(source, expected, inject.await?)?;

@@ -271,6 +271,7 @@ impl EngineRunner {
         if let Some(snapshot) = result.snapshot {
             if detail.key.is_none() {
                 self.note_ephemeral(&snapshot);
+                self.state().ephemeral.push(snapshot.clone());
             }
             self.state()
                 .snapshots

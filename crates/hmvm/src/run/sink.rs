@@ -13,8 +13,9 @@ pub(super) struct StepSink {
     last: Mutex<VecDeque<String>>,
 }
 
-/// Lines that are looked at when a command fails.
+/// Lines that are looked at when a command fails, and how much of each.
 const LAST_LINES: usize = 20;
+const LONGEST_LAST: usize = 500;
 
 impl StepSink {
     pub(super) fn new(step: StepId, events: Arc<dyn RunEventSink>) -> Self {
@@ -39,7 +40,7 @@ impl StepSink {
         };
         text.clear();
         // The room of the oldest line is used again: a line costs no allocation here.
-        text.extend(line.chars().take(500));
+        text.push_str(beginning(line));
         last.push_back(text);
     }
 
@@ -49,6 +50,15 @@ impl StepSink {
         last.iter()
             .any(|line| texts.iter().any(|text| line.contains(text)))
     }
+}
+
+/// The part of a line that is looked at.
+fn beginning(line: &str) -> &str {
+    let mut end = line.len().min(LONGEST_LAST);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    &line[..end]
 }
 
 impl OutputSink for StepSink {

@@ -16,7 +16,7 @@ use hm_vm::{
 };
 
 use crate::app::App;
-use crate::failure::{OutputClosed, Report};
+use crate::failure::{OutputClosed, Report, contract};
 use crate::input::parse_duration;
 use crate::input::quote;
 use crate::input::values::{CacheMode, parse_cache_mode};
@@ -26,6 +26,9 @@ use crate::signals;
 
 use events::{JsonEvents, PlainEvents};
 use sinks::{JsonOutput, RawOutput};
+
+/// How often an execution is begun anew because its files changed while it was being begun.
+const RENEWALS: usize = 3;
 
 /// Run a command in a VM of its own, keep the VM's state, and skip the command the next time
 ///
@@ -122,7 +125,29 @@ impl Exec {
             timeout: self.timeout,
             inject,
         };
-        let (policy, components) = self.policy(app, gate, &engine, &action).await?;
+        let mut renewals = 0;
+        loop {
+            let once = self.execute_once(app, cancel, gate, &engine, &action).await;
+            let Err(error) = &once else { return once };
+            // Files changed between the derivation of the key and the inject; the command has not run.
+            let changed = matches!(contract(error), Some(hm_vm::Error::InputChanged { .. }));
+            if !changed || renewals == RENEWALS {
+                return once;
+            }
+            renewals += 1;
+        }
+    }
+
+    /// Derives the key, and executes.
+    async fn execute_once(
+        &self,
+        app: &App,
+        cancel: &Cancellation,
+        gate: &Arc<Gate>,
+        engine: &HmVm,
+        action: &Action,
+    ) -> anyhow::Result<Done> {
+        let (policy, components) = self.policy(app, gate, engine, action).await?;
         let key = match &policy {
             CachingPolicy::Cache { key } => Some(key.clone()),
             CachingPolicy::None => None,
@@ -144,6 +169,7 @@ impl Exec {
             ..ExecuteOptions::default()
         };
         let sink: &dyn OutputSink = if self.json { json.as_ref() } else { &raw };
+        let action = action.clone();
         let result = engine.execute_with(action, policy, sink, options).await;
         json.finish();
         Ok(Done {
