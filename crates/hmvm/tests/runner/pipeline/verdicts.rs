@@ -165,7 +165,7 @@ fn a_killed_run_is_cleaned_up_by_the_next_one() {
     );
     project.assert_clean();
     let runs = project.env.json(["runs", "--json"]);
-    assert_eq!(runs[1]["verdict"], "interrupted", "{runs:#}");
+    assert_eq!(runs[1]["state"], "interrupted", "{runs:#}");
 }
 
 #[test]
