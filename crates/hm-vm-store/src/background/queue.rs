@@ -12,6 +12,9 @@ use crate::store::Core;
 
 /// How long a sync may wait for further ones to join it.
 const SYNC_DELAY: Duration = Duration::from_millis(100);
+/// How long a sync waits that is for earlier sessions alone. The kernel lets no process end in the middle of one, and
+/// a program that finds everything in its cache is over before that.
+const EARLIER_DELAY: Duration = Duration::from_secs(2);
 /// How long closing a store may wait for its files to be removed and synced.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -24,6 +27,9 @@ pub(crate) enum Job {
     Trash(PathBuf),
     /// Make what is there durable, and measure it.
     Settle,
+    /// The same for what an earlier session left. Closing does not wait for it: this session has made nothing
+    /// that could be lost.
+    SettleEarlier,
     /// See whether the chain of a snapshot has become long.
     Flatten(i64),
 }
@@ -42,6 +48,10 @@ struct Queue {
     doomed: bool,
     trash: Vec<PathBuf>,
     sync_due: Option<Instant>,
+    /// The sync is for something of this session.
+    sync_own: bool,
+    /// The thread is at a sync for earlier sessions, and at nothing else.
+    at_earlier: bool,
     flatten: Vec<i64>,
     /// Somebody waits: no delays.
     urgent: usize,
@@ -62,6 +72,9 @@ impl Queue {
     /// somebody needs it.
     fn last_batch(&mut self) -> Option<Batch> {
         self.flatten.clear();
+        if !self.sync_own {
+            self.sync_due = None;
+        }
         if self.is_idle() {
             return None;
         }
@@ -105,6 +118,7 @@ impl Shared {
     pub(crate) fn next(&self) -> Option<Batch> {
         let mut queue = self.lock();
         queue.working = false;
+        queue.at_earlier = false;
         loop {
             if queue.is_idle() {
                 self.idle.notify_all();
@@ -118,15 +132,19 @@ impl Shared {
                 .is_some_and(|due| due <= now || queue.urgent > 0);
             if sync || queue.doomed || !queue.trash.is_empty() || !queue.flatten.is_empty() {
                 queue.working = true;
+                let own = sync && std::mem::take(&mut queue.sync_own);
                 if sync {
                     queue.sync_due = None;
                 }
-                return Some(Batch {
+                let batch = Batch {
                     doomed: std::mem::take(&mut queue.doomed),
                     trash: std::mem::take(&mut queue.trash),
                     sync,
                     flatten: std::mem::take(&mut queue.flatten),
-                });
+                };
+                let alone = !batch.doomed && batch.trash.is_empty() && batch.flatten.is_empty();
+                queue.at_earlier = sync && !own && alone;
+                return Some(batch);
             }
             queue = match queue.sync_due {
                 Some(due) => {
@@ -156,10 +174,11 @@ impl Shared {
         match job {
             Job::Doomed => queue.doomed = true,
             Job::Trash(path) => queue.trash.push(path),
-            Job::Settle => {
-                queue
-                    .sync_due
-                    .get_or_insert_with(|| Instant::now() + SYNC_DELAY);
+            Job::Settle | Job::SettleEarlier => {
+                let own = matches!(job, Job::Settle);
+                queue.sync_own |= own;
+                let due = Instant::now() + if own { SYNC_DELAY } else { EARLIER_DELAY };
+                queue.sync_due = Some(queue.sync_due.map_or(due, |earlier| earlier.min(due)));
             }
             Job::Flatten(snapshot) => queue.flatten.push(snapshot),
         }
@@ -234,7 +253,11 @@ impl Drop for Background {
         let deadline = Instant::now() + PATIENCE;
         while !queue.is_idle() {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let earlier = queue.at_earlier
+                && !queue.doomed
+                && queue.trash.is_empty()
+                && !(queue.sync_own && queue.sync_due.is_some());
+            if left.is_zero() || earlier {
                 // It ends by itself; what it leaves, a later session does.
                 self.shared.stop.store(true, Ordering::Relaxed);
                 return;

@@ -71,7 +71,7 @@ impl Store {
             store.add_job(Job::Doomed);
         }
         if recovered.unsettled {
-            store.add_job(Job::Settle);
+            store.add_job(Job::SettleEarlier);
         }
         Ok(store)
     }
