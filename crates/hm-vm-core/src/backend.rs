@@ -90,6 +90,7 @@ use crate::cancel::Cancellation;
 use crate::capabilities::Capabilities;
 use crate::config::VmConfig;
 use crate::error::Error;
+use crate::progress::Progress;
 use crate::setup::{
     self, InjectEntry, InjectSource, Mount, OutputReport, OutputRequest, PrivateNetwork,
     PrivateNetworkRequest,
@@ -358,6 +359,12 @@ pub trait Vm: Send {
             inject?.await?;
             Ok(None)
         })
+    }
+
+    /// Where [`inject`](Self::inject) and [`inject_from`](Self::inject_from) of this VM count what they
+    /// bring, while they do. `None` where the backend does not count.
+    fn inject_progress(&self) -> Option<Progress> {
+        None
     }
 
     /// Like [`exec`](Self::exec), but can be stopped, and says what the command used. The default

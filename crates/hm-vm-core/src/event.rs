@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::progress::ProgressState;
+
 /// One part of an execution. They come in this order; not every execution has every phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,6 +63,14 @@ pub enum Event {
         phase: Phase,
         /// How long it took.
         took: Duration,
+    },
+    /// How far a phase that takes long is: not more than five times a second, and only while it changes. A
+    /// phase may consist of several pieces, each with a count of its own.
+    Progress {
+        /// The phase.
+        phase: Phase,
+        /// How far it is.
+        state: ProgressState,
     },
     /// Something that the user should know, although the execution goes on: a weaker protection
     /// that was allowed, a clean-up that failed.

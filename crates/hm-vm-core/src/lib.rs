@@ -14,6 +14,7 @@
 //! | [`sink`], [`lines`] | where output goes, and how bytes become lines |
 //! | [`cancel`] | cancellation with a cause |
 //! | [`event`] | the phases of an execution |
+//! | [`progress`] | how far a long piece of work is |
 //! | [`key`] | cache keys derived from content |
 //! | [`error`] | the failures that callers can tell apart |
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod error;
 pub mod event;
 pub mod key;
 pub mod lines;
+pub mod progress;
 pub mod setup;
 pub mod sink;
 pub mod terminal;
@@ -39,6 +41,7 @@ pub use error::Error;
 pub use event::{Event, EventSink, Phase, PhaseTimes};
 pub use key::{CacheKey, ComponentChange, KeyBase, KeyComponents};
 pub use lines::{LineSplitter, OutputDecoder};
+pub use progress::{Progress, ProgressState, ProgressUnit};
 pub use setup::{
     InjectEntry, InjectSource, Mount, OutputReport, OutputRequest, PrivateNetwork,
     PrivateNetworkRequest, Secret,

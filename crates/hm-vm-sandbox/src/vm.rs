@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use hm_vm_core::{
-    Cancellation, Error, ExecOutcome, ExecRequest, InjectSource, OutputSink, SnapshotId,
+    Cancellation, Error, ExecOutcome, ExecRequest, InjectSource, OutputSink, Progress, SnapshotId,
     SnapshotLabel, Stream, Terminal, Vm, VmConfig,
 };
 use hm_vm_store::VmFiles;
@@ -274,6 +274,11 @@ impl Vm for SandboxVm {
         });
         let report = injected.await.context("injecting files")?;
         Ok(Some(report.map_err(contract)?.digest))
+    }
+
+    fn inject_progress(&self) -> Option<Progress> {
+        let files = self.files().ok()?;
+        Some(files.inject_progress().clone())
     }
 
     async fn exec(

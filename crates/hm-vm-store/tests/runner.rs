@@ -19,6 +19,7 @@ mod injecting;
 mod opening;
 mod outputs;
 mod processes;
+mod progress;
 mod reading;
 mod viewing;
 mod worker;

@@ -45,7 +45,7 @@ pub mod vm;
 mod key_lock;
 
 pub use hm_vm_core::{
-    cancel, capabilities, config, error, event, key, lines, setup, sink, terminal,
+    cancel, capabilities, config, error, event, key, lines, progress, setup, sink, terminal,
 };
 /// The sandbox backend: Linux namespaces and overlayfs on the [`store`].
 #[cfg(feature = "sandbox")]
@@ -58,8 +58,8 @@ pub use hm_vm_core::{
     CacheKey, CancelCause, Cancellation, Capabilities, ComponentChange, Error, Event, EventSink,
     ExecOutcome, ExecRequest, InjectEntry, InjectSource, KeyBase, KeyComponents, Limit,
     LineSplitter, Mount, NetworkPolicy, OutputDecoder, OutputReport, OutputRequest, Phase,
-    PhaseTimes, PrivateNetwork, PrivateNetworkRequest, Protection, ResourceUsage, Secret, Stream,
-    Terminal, TerminalSize,
+    PhaseTimes, PrivateNetwork, PrivateNetworkRequest, Progress, ProgressState, ProgressUnit,
+    Protection, ResourceUsage, Secret, Stream, Terminal, TerminalSize,
 };
 
 pub use backend::{Vm, VmBackend};

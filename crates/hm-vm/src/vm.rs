@@ -34,6 +34,7 @@ mod produce;
 mod publish;
 mod setup;
 mod slot;
+mod watch;
 
 pub use slot::VmSlot;
 

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use hm_vm_core::ProgressUnit;
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
@@ -41,6 +42,7 @@ pub fn copy_directory(
         _ => ImportError::from(failure),
     })?;
     let root = open_root(dest)?;
+    options.progress.begin(ProgressUnit::Files, None);
     let mut copier = Copier {
         source,
         root: &source_root,
@@ -104,6 +106,7 @@ impl Copier<'_> {
         }
         if !path.is_empty() {
             self.writer.count_entry()?;
+            self.options.progress.add(1);
         }
         let attributes = self.attributes(path, &stat, Some(&directory))?;
         self.writer.directory(path, attributes)?;
@@ -145,6 +148,7 @@ impl Copier<'_> {
             return Ok(());
         }
         self.writer.count_entry()?;
+        self.options.progress.add(1);
         let file = (stat.st_dev, stat.st_ino);
         let several = stat.st_nlink > 1;
         if let Some(first) = self.linked.get(&file).filter(|_| several).cloned() {

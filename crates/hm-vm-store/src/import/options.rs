@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use hm_vm_core::Progress;
+
 /// How large a source may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImportLimits {
@@ -34,6 +36,8 @@ pub struct ImportOptions {
     pub unknown_owner_is_root: bool,
     /// Directories that are left out when they lie in an imported directory, such as the store.
     pub exclude: Vec<PathBuf>,
+    /// Where the work is counted: bytes of the archive as it lies there, entries of a directory.
+    pub progress: Progress,
 }
 
 /// What was imported.

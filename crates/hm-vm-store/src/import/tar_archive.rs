@@ -1,11 +1,12 @@
 //! Unpacking a tar archive, which is taken to be hostile.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use hm_vm_core::{Progress, ProgressUnit};
 use rustix::fs::{FileType, makedev};
 use tar::EntryType;
 
@@ -30,7 +31,13 @@ pub fn unpack_tar(
 ) -> Result<ImportReport, ImportError> {
     let mut file =
         File::open(archive).map_err(|error| ImportError::file("opening", archive, error))?;
-    unpack_tar_from(&mut file, archive, dest, options)
+    let bytes = file.metadata().ok().filter(Metadata::is_file);
+    let bytes = bytes.map(|metadata| metadata.len());
+    options.progress.begin(ProgressUnit::Bytes, bytes);
+    let report = unpack_tar_from(&mut file, archive, dest, options)?;
+    // What follows the end mark is not read.
+    options.progress.complete();
+    Ok(report)
 }
 
 /// Unpacks an archive, plain or compressed with gzip, zstd or xz (told by its first bytes).
@@ -61,7 +68,11 @@ pub fn unpack_tar_from(
     let limits = options.limits;
     // Headers take a block at least, and long names more.
     let headers = limits.entries.saturating_mul(2048);
-    let stream = decompress(archive, name)?;
+    let mut counted = Counted {
+        input: archive,
+        progress: &options.progress,
+    };
+    let stream = decompress(&mut counted, name)?;
     let mut stream = Limited::new(stream, limits.bytes.saturating_add(headers));
     let mut unpacker = Unpacker {
         reader: ArchiveReader::new(&mut stream, name),
@@ -81,6 +92,20 @@ pub fn unpack_tar_from(
         unpacker.writer.notices.say(notice);
     }
     unpacker.writer.finish()
+}
+
+/// Counts what is read of the archive.
+struct Counted<'a> {
+    input: &'a mut dyn Read,
+    progress: &'a Progress,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.progress.add(count as u64);
+        Ok(count)
+    }
 }
 
 struct Unpacker<'a> {

@@ -4,6 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use hm_vm_core::Progress;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -26,6 +27,8 @@ pub(super) struct Copying<'a> {
     pub(super) place: &'a [u8],
     pub(super) links: Option<Links<'a>>,
     pub(super) reflink: Reflink,
+    /// Where files and links are counted.
+    pub(super) progress: &'a Progress,
 }
 
 /// Files that an earlier layer has already.
@@ -124,16 +127,18 @@ impl<'a> Worker<'a> {
             return Ok(());
         };
         match entry.kind {
-            EntryKind::Directory => Ok(()),
-            EntryKind::Symlink { target } => self.make_symlink(&entry, target),
+            EntryKind::Directory => return Ok(()),
+            EntryKind::Symlink { target } => self.make_symlink(&entry, target)?,
             EntryKind::File { size, hash } => {
                 if self.link(index, &entry) {
                     self.report.files_linked += 1;
-                    return Ok(());
+                } else {
+                    self.copy(&entry, size, &hash)?;
                 }
-                self.copy(&entry, size, &hash)
             }
         }
+        self.copying.progress.add(1);
+        Ok(())
     }
 
     fn reading(&self, entry: &Entry<'_>, errno: Errno) -> InjectError {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use hm_vm_core::{Progress, ProgressUnit};
 use rustix::fs::{FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 
@@ -120,6 +121,16 @@ pub fn layer_identity(tree: &Tree, request: &LayerRequest<'_>) -> Result<String,
 /// [`InjectError::NoSpace`]; or a failure to read or write. `dest` is left half-written then: the
 /// caller removes it.
 pub fn write_layer(tree: &Tree, request: &LayerRequest<'_>) -> Result<LayerReport, InjectError> {
+    write_layer_watched(tree, request, &Progress::new())
+}
+
+/// As [`write_layer`]; counts files and links in `progress`.
+pub(crate) fn write_layer_watched(
+    tree: &Tree,
+    request: &LayerRequest<'_>,
+    progress: &Progress,
+) -> Result<LayerReport, InjectError> {
+    progress.begin(ProgressUnit::Files, Some(tree.file_count()));
     let place = Place::find(request.guest_dir, request.guest)?;
     let removals = request.removals(tree)?;
     let host = open_root(request.host_dir)?;
@@ -140,6 +151,7 @@ pub fn write_layer(tree: &Tree, request: &LayerRequest<'_>) -> Result<LayerRepor
         place: &place.path,
         links: links.as_ref().map(|links| links.compared(tree)),
         reflink: Reflink::new(),
+        progress,
     };
     let mut report = copying.run(thread_count())?;
     writer.make_whiteouts()?;

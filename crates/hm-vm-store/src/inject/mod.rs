@@ -42,6 +42,7 @@ mod walk;
 
 pub use error::InjectError;
 pub use guest::{DirectoryAttributes, EmptyGuest, GuestEntry, GuestView};
+pub(crate) use layer::write_layer_watched;
 pub use layer::{LayerReport, LayerRequest, LinkSource, layer_identity, set_owners, write_layer};
 pub use scan::{scan, scan_source};
 pub use stat_cache::StatCache;

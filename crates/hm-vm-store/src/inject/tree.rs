@@ -96,6 +96,12 @@ impl Tree {
         self.get(index)
     }
 
+    /// Number of files and symbolic links.
+    pub(crate) fn file_count(&self) -> u64 {
+        let is_file = |record: &&Record| !matches!(record.kind, RecordKind::Directory);
+        self.records.iter().filter(is_file).count() as u64
+    }
+
     /// Bytes of all files together.
     pub fn total_bytes(&self) -> u64 {
         self.entries()

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
+use hm_vm_core::Progress;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use crate::background::Job;
@@ -56,6 +57,21 @@ impl Store {
     /// [`StoreError::Import`] for one that is damaged or hostile, or a failure of the system;
     /// nothing is changed then.
     pub fn import_image(&self, source: &Path, name: &str) -> Result<ImageInfo, StoreError> {
+        self.import_image_watched(source, name, &Progress::new())
+    }
+
+    /// As [`import_image`](Self::import_image); counts in `progress` what is read: bytes of an
+    /// archive as it lies there, entries of a directory, of which nobody knows how many there are.
+    ///
+    /// # Errors
+    ///
+    /// As [`import_image`](Self::import_image).
+    pub fn import_image_watched(
+        &self,
+        source: &Path,
+        name: &str,
+        progress: &Progress,
+    ) -> Result<ImageInfo, StoreError> {
         check_name(name)?;
         let source = std::path::absolute(source).context("finding", source)?;
         let found = fs::metadata(&source).map_err(|error| match error.kind() {
@@ -73,6 +89,7 @@ impl Store {
             devices: is_root,
             unknown_owner_is_root: !is_root,
             exclude: vec![self.root().to_owned()],
+            progress: progress.clone(),
             ..ImportOptions::default()
         };
         let tree = self.core().new_tree()?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use hm_vm_core::Progress;
 use rustix::fs::{Mode, OFlags};
 
 use crate::background::{Job, remove_trash};
@@ -86,6 +87,7 @@ pub struct VmFiles {
     pub(crate) store: Store,
     pub(crate) number: i64,
     name: String,
+    pub(crate) progress: Progress,
     pub(crate) state: Mutex<VmState>,
 }
 
@@ -95,6 +97,7 @@ impl VmFiles {
             store,
             number,
             name: number.to_string(),
+            progress: Progress::new(),
             state: Mutex::new(state),
         }
     }
@@ -102,6 +105,11 @@ impl VmFiles {
     /// The VM's id: unique in the store, for ever.
     pub fn id(&self) -> &str {
         &self.name
+    }
+
+    /// Where injects count the files that they bring, while they do.
+    pub fn inject_progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// The layers to mount below the upper directory, topmost first. An `inject` or `commit`

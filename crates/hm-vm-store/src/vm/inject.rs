@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use hm_vm_core::InjectSource;
+use hm_vm_core::{InjectSource, ProgressUnit};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::background::Job;
@@ -66,6 +66,7 @@ impl VmFiles {
             ));
         }
         let core = self.store.core();
+        self.progress.begin(ProgressUnit::Files, None);
         let tree = self.store.scan(source)?;
         self.seal(&mut state, |_, _, _| Ok(()))?;
         let view = GuestFiles {
@@ -92,6 +93,7 @@ impl VmFiles {
         };
         if self.put_known(&mut state, &identity, &place)? {
             report.reused = true;
+            self.progress.begin(ProgressUnit::Files, Some(0));
             return Ok(report);
         }
         let linked = LinkLease::take(&self.store, &place)?;
@@ -160,7 +162,7 @@ impl VmFiles {
             dest: new.path(),
             ..request
         };
-        let report = inject::write_layer(tree, &request)?;
+        let report = inject::write_layer_watched(tree, &request, &self.progress)?;
         let manifest = tree.encode();
         let pending = core.adopt(new, LayerKind::Inject)?;
         let layer = pending.layer();

@@ -67,6 +67,10 @@ impl<'a> Phases<'a> {
         self.run(phase, or_cancel(cancel, work)).await
     }
 
+    pub(super) fn events(&self) -> Option<&'a Arc<dyn EventSink>> {
+        self.events
+    }
+
     pub(super) fn cancel(&self) -> Option<&'a Cancellation> {
         self.cancel
     }

@@ -13,6 +13,7 @@ use super::ExecuteOptions;
 use super::execute::{Execution, Turn};
 use super::guard::{LiveVm, Unclaimed};
 use super::slot::IdleVm;
+use super::watch::watch;
 use crate::registry::{PutDetails, StoredOutput};
 
 /// What the VM gave.
@@ -167,7 +168,17 @@ impl Execution<'_> {
             return Ok(());
         }
         let own = self.action.inject.as_ref().map(InjectSource::directory);
-        let injects = injects(&**vm.get()?, own.as_ref(), self.action, self.options);
+        let vm = &**vm.get()?;
+        let watched = vm.inject_progress().zip(self.phases.events());
+        let injects = injects(vm, own.as_ref(), self.action, self.options);
+        let injects = async {
+            match watched {
+                Some((progress, events)) => {
+                    watch(Phase::Inject, injects, &progress, &**events).await
+                }
+                None => injects.await,
+            }
+        };
         self.phases.run_or_cancel(Phase::Inject, injects).await
     }
 
