@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hm_vm_core::{Phase, PhaseTimes, ResourceUsage, SnapshotId, Stream};
+use hm_vm_core::{Phase, PhaseTimes, ProgressState, ResourceUsage, SnapshotId, Stream};
 
 use crate::pipeline::StepId;
 
@@ -31,6 +31,16 @@ pub enum RunEvent {
         step: StepId,
         /// The part.
         phase: Phase,
+    },
+    /// How far a part of a step that takes long is: not more than five times a second. Comes
+    /// from the step's own task, as output does.
+    StepProgress {
+        /// The step.
+        step: StepId,
+        /// The part.
+        phase: Phase,
+        /// How far it is.
+        state: ProgressState,
     },
     /// A line of a step's output, or of what is replayed for it. `secrets` are masked already.
     StepOutput {

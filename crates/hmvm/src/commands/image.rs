@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
+use hm_vm::Progress;
 use hm_vm::store::ImageInfo;
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::failure::{Problem, hinted};
 use crate::input::environment;
 use crate::names;
 use crate::output::sanitize::sanitize;
-use crate::output::{Table, human, json};
+use crate::output::{Table, bar, human, json};
 
 const SOURCE_HINT: &str = "hmvm image import PATH NAME takes a directory with a root file system, or a tar archive of one";
 
@@ -68,10 +69,11 @@ impl Import {
             let message = format!("{}: {error}", self.path.display());
             return Err(Problem::new(message).hint(SOURCE_HINT).into());
         }
-        let info = app
-            .store()?
-            .import_image(&path, &self.name)
-            .map_err(|error| hinted(error, SOURCE_HINT))?;
+        let store = app.store()?;
+        let counted = Progress::new();
+        let import = || store.import_image_watched(&path, &self.name, &counted);
+        let info =
+            bar::during(&app.ui, &counted, import).map_err(|error| hinted(error, SOURCE_HINT))?;
         for notice in &info.notices {
             app.ui.notice(&sanitize(notice));
         }

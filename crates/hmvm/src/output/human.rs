@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hm_vm::{ProgressState, ProgressUnit};
+
 /// `1 layer`, `2 layers`. The plural is the word with an `s`, or the one given after a `|`.
 pub(crate) fn plural(count: u64, word: &str) -> String {
     let (one, many) = word.split_once('|').map_or_else(
@@ -35,6 +37,31 @@ pub(crate) fn size(bytes: u64) -> String {
         format!("{bytes} B")
     } else {
         format!("{} {unit}", three_digits(value))
+    }
+}
+
+/// A count with a comma at each thousand: `4,200`.
+fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// How far something is: `4,200/10,000 files`, `12 MiB/1.5 GiB`, `310 files`.
+pub(crate) fn progress(state: ProgressState) -> String {
+    let (text, unit): (fn(u64) -> String, _) = match state.unit {
+        ProgressUnit::Bytes => (size, ""),
+        _ => (count, " files"),
+    };
+    match state.total {
+        Some(total) => format!("{}/{}{unit}", text(state.done), text(total)),
+        None => format!("{}{unit}", text(state.done)),
     }
 }
 
@@ -114,6 +141,17 @@ fn three_digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_reads_well() {
+        let state = |unit, done, total| progress(ProgressState { unit, done, total });
+        let files = ProgressUnit::Files;
+        assert_eq!(state(files, 4200, Some(10_000)), "4,200/10,000 files");
+        assert_eq!(state(files, 310, None), "310 files");
+        assert_eq!(state(files, 1_234_567, None), "1,234,567 files");
+        let bytes = ProgressUnit::Bytes;
+        assert_eq!(state(bytes, 1 << 20, Some(3 << 29)), "1 MiB/1.5 GiB");
+    }
 
     #[test]
     fn sizes_and_times_read_well() {

@@ -1,5 +1,6 @@
 //! From values to text that a person or a program reads.
 
+pub(crate) mod bar;
 pub(crate) mod gate;
 pub(crate) mod human;
 pub(crate) mod json;

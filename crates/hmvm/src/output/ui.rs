@@ -83,6 +83,7 @@ pub(crate) struct Ui {
     out: Style,
     err: Style,
     live: bool,
+    drawable: bool,
     terminal: Terminal,
 }
 
@@ -132,7 +133,8 @@ impl Write for Terminal {
 impl Ui {
     /// Colours only on a terminal that knows them, and not under `NO_COLOR`.
     pub(crate) fn new(talk: Talk, environment: &Environment) -> Self {
-        let wanted = !environment.no_color && environment.term.as_deref() != Some("dumb");
+        let dumb = environment.term.as_deref() == Some("dumb");
+        let wanted = !environment.no_color && !dumb;
         let style = |terminal: bool| Style {
             coloured: wanted && terminal,
         };
@@ -141,7 +143,8 @@ impl Ui {
             talk,
             out: style(terminals[0]),
             err: style(terminals[1]),
-            live: terminals == [true; 2] && environment.term.as_deref() != Some("dumb"),
+            live: terminals == [true; 2] && !dumb,
+            drawable: terminals[1] && !dumb,
             terminal: Terminal::default(),
         }
     }
@@ -175,6 +178,11 @@ impl Ui {
     /// Whether both streams are a terminal on which lines can be written again.
     pub(crate) fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Whether something that moves may be drawn on standard error.
+    pub(crate) fn draws(&self) -> bool {
+        self.drawable && !self.is_quiet()
     }
 
     /// Tells of several problems at once, quiet or not: text of several lines.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hm_pipeline::{RunEvent, RunEventSink, SkipReason, StepId, StepOutcome, StepResult, Verdict};
-use hm_vm::{Phase, Stream};
+use hm_vm::{Phase, ProgressUnit, Stream};
 use serde::{Serialize, Serializer};
 
 use super::queue::Queue;
@@ -40,6 +40,13 @@ enum Line<'a> {
     Phase {
         step: &'a str,
         phase: Phase,
+    },
+    Progress {
+        step: &'a str,
+        phase: Phase,
+        unit: ProgressUnit,
+        done: u64,
+        total: Option<u64>,
     },
     Output {
         step: &'a str,
@@ -234,6 +241,13 @@ impl RunEventSink for Json {
             RunEvent::StepPhase { step, phase } => self.put(&Line::Phase {
                 step: self.name(*step),
                 phase: *phase,
+            }),
+            RunEvent::StepProgress { step, phase, state } => self.put(&Line::Progress {
+                step: self.name(*step),
+                phase: *phase,
+                unit: state.unit,
+                done: state.done,
+                total: state.total,
             }),
             RunEvent::Notice { step, text } => self.put(&Line::Notice {
                 step: step.map(|step| self.name(step)),

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hm_pipeline::{RunEvent, RunEventSink, StepId, StepResult, Verdict};
-use hm_vm::{Cancellation, Phase};
+use hm_vm::{Cancellation, Phase, ProgressState};
 
 use super::start::View;
 use super::tail::Tail;
@@ -60,6 +60,8 @@ struct State {
 struct Running {
     since: Instant,
     phase: Option<Phase>,
+    /// How far the phase is, when it takes long.
+    progress: Option<ProgressState>,
     attempt: u32,
 }
 
@@ -217,6 +219,14 @@ impl Shared {
             RunEvent::StepPhase { step, phase } => {
                 if let Some(running) = self.state().running.get_mut(step) {
                     running.phase = Some(*phase);
+                    running.progress = None;
+                }
+                return;
+            }
+            RunEvent::StepProgress { step, phase, state } => {
+                if let Some(running) = self.state().running.get_mut(step) {
+                    running.phase = Some(*phase);
+                    running.progress = Some(*state);
                 }
                 return;
             }
@@ -257,6 +267,7 @@ impl Shared {
         let running = Running {
             since: Instant::now(),
             phase: None,
+            progress: None,
             attempt,
         };
         self.state().running.insert(step, running);

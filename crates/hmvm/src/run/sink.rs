@@ -78,6 +78,11 @@ impl EventSink for StepSink {
                 step: self.step,
                 phase: *phase,
             },
+            Event::Progress { phase, state } => RunEvent::StepProgress {
+                step: self.step,
+                phase: *phase,
+                state: *state,
+            },
             Event::Notice(text) => RunEvent::Notice {
                 step: Some(self.step),
                 text: text.clone(),

@@ -54,6 +54,7 @@ not known is `null`.
 | `run_started` | `schema`, `run`, `pipeline`, `steps`, `parallelism`, `log_directory` | the run begins; `run` is its number for `hmvm logs`, `steps` how many it has |
 | `step_started` | `step`, `attempt` | a try of a step begins, from 1; also of a step that is cached |
 | `phase` | `step`, `phase` | a part of a step begins, named as for `exec` |
+| `progress` | `step`, `phase`, `unit`, `done`, `total` | a part that takes long goes on; `unit` is `files` or `bytes`, `total` is `null` where nobody knows |
 | `output` | `step`, `stream`, `line` | the step wrote a line, or one that it wrote earlier is shown for it; secrets are masked |
 | `service_output` | `step`, `service`, `stream`, `line` | a service of the step wrote a line |
 | `notice` | `step`, `text` | something to know, although the run goes on; of no step, `step` is `null` |

@@ -209,10 +209,14 @@ impl Shared {
     }
 
     /// The part that a step is in; while it writes, or is replayed, the last line.
-    fn doing(&self, step: StepId, running: Running) -> String {
+    pub(super) fn doing(&self, step: StepId, running: Running) -> String {
         let phase = running.phase.map_or("", Phase::name);
         if !matches!(running.phase, None | Some(Phase::Lookup | Phase::Exec)) {
-            return phase.to_owned();
+            let progress = running.progress.filter(|state| state.done > 0);
+            return match progress {
+                Some(state) => format!("{phase} {}", human::progress(state)),
+                None => phase.to_owned(),
+            };
         }
         let tail = self.tail(step);
         let line = tail.last().map(bare_line);

@@ -110,6 +110,34 @@ fn running_steps_have_a_line_each_and_ended_ones_stay() {
 }
 
 #[test]
+fn a_long_phase_shows_how_far_it_is() {
+    let shared = shared(&["build"], true);
+    start(&shared, 0);
+    let phase = |phase| {
+        shared.take(&RunEvent::StepPhase {
+            step: StepId(0),
+            phase,
+        });
+        let running = shared.state().running[&StepId(0)];
+        shared.doing(StepId(0), running)
+    };
+    assert_eq!(phase(Phase::Inject), "inject");
+    shared.take(&RunEvent::StepProgress {
+        step: StepId(0),
+        phase: Phase::Inject,
+        state: ProgressState {
+            done: 4200,
+            total: Some(10_000),
+            ..ProgressState::default()
+        },
+    });
+    let running = shared.state().running[&StepId(0)];
+    let doing = shared.doing(StepId(0), running);
+    assert_eq!(doing, "inject 4,200/10,000 files");
+    assert_eq!(phase(Phase::Snapshot), "snapshot");
+}
+
+#[test]
 fn a_failure_shows_where_to_look() {
     let shared = shared(&["test"], false);
     let (mut screen, terminal) = screen(Size {
