@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use clap::Args;
 use hm_pipeline::plan::PlanOptions;
 use hm_pipeline::{Decision, Plan, SkipReason, StepId};
@@ -82,11 +80,7 @@ pub(crate) fn make(
 ) -> anyhow::Result<Planned> {
     let loaded = file.load(app)?;
     let settings = settings.plan_settings()?;
-    let (store, engine) = backend.engine(app, loaded.pipeline.backend.as_deref())?;
-    let session = Session {
-        store,
-        engine: Arc::new(engine),
-    };
+    let session = Session::open(app, backend, &loaded)?;
     let runtime = runtime()?;
     let plan = runtime.block_on(session.plan(&loaded, options, settings))?;
     Ok(Planned {

@@ -1,5 +1,4 @@
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -105,13 +104,7 @@ impl Run {
         let settings = self.settings(app)?;
         let cancel = Cancellation::new();
         signals::watch(&cancel, self.grace, &app.ui).context("cannot wait for signals")?;
-        let (store, engine) = self
-            .backend
-            .engine(app, loaded.pipeline.backend.as_deref())?;
-        let session = Session {
-            store,
-            engine: Arc::new(engine),
-        };
+        let session = Session::open(app, &self.backend, &loaded)?;
         session.run(app, &loaded, settings, cancel).await
     }
 

@@ -88,13 +88,7 @@ impl Verify {
         let loaded = self.file.load(app)?;
         let cancel = Cancellation::new();
         signals::watch(&cancel, self.grace, &app.ui).context("cannot wait for signals")?;
-        let (store, engine) = self
-            .backend
-            .engine(app, loaded.pipeline.backend.as_deref())?;
-        let session = Session {
-            store,
-            engine: Arc::new(engine),
-        };
+        let session = Session::open(app, &self.backend, &loaded)?;
         let options = PlanOptions {
             targets: self.steps.clone(),
             ..PlanOptions::default()

@@ -22,6 +22,7 @@ use super::manifests;
 use super::runner::{EngineRunner, RunnerState};
 use crate::app::App;
 use crate::exit_codes;
+use crate::machine::BackendArgs;
 use crate::report::{self, Mode, Report, ReportContext};
 
 /// What the user asks of a run, beyond the pipeline.
@@ -53,6 +54,19 @@ pub(crate) fn run_store(store: &Store) -> Result<RunStore> {
 }
 
 impl Session {
+    /// Opens what a pipeline needs.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be opened, or the pipeline's backend is not known.
+    pub(crate) fn open(app: &App, backend: &BackendArgs, loaded: &Loaded) -> Result<Self> {
+        let (store, engine) = backend.engine(app, loaded.pipeline.backend.as_deref())?;
+        Ok(Self {
+            store,
+            engine: Arc::new(engine),
+        })
+    }
+
     /// Plans a run.
     ///
     /// # Errors
