@@ -58,7 +58,43 @@ fn a_graph() {
     assert_eq!(lint.base, StepBase::Image("alpine".to_owned()));
     assert_eq!(test.base, StepBase::Step(StepId(1)));
     assert_eq!(test.needs, [StepId(2)], "what it forks from is no need");
-    assert_eq!(test.cache.mode, CacheMode::Key("t".to_owned()));
+    assert!(matches!(&test.cache.mode, CacheMode::Key(key) if key.starts_with("hm-ir-")));
+    assert_eq!(
+        lint.cache.mode,
+        CacheMode::Off,
+        "nothing is said of its cache"
+    );
+    assert_eq!(build.working_dir, "/workspace");
+    assert_eq!(build.injects[0].target, "/workspace");
+}
+
+/// The author's key does not stand for the command, nor for the image and the environment.
+#[test]
+fn a_key_covers_what_the_step_does() {
+    let key = |step: &str| {
+        let text = format!(
+            r#"{{ "version": "0", "graph": {{ "nodes": [{{ "step": {step}, "env": {{}} }}],
+               "node_holes": [], "edge_property": "directed", "edges": [] }} }}"#
+        );
+        graph(&text).steps[0].cache.mode.clone()
+    };
+    let cache = r#""cache": { "policy": "forever", "key": "k" }"#;
+    let keys = [
+        format!(r#"{{ "key": "a", "cmd": "x", {cache} }}"#),
+        format!(r#"{{ "key": "a", "cmd": "y", {cache} }}"#),
+        format!(r#"{{ "key": "a", "cmd": "x", "image": "i", {cache} }}"#),
+        format!(r#"{{ "key": "a", "cmd": "x", "env": {{ "A": "1" }}, {cache} }}"#),
+        r#"{ "key": "a", "cmd": "x", "cache": { "policy": "forever", "key": "l" } }"#.to_owned(),
+    ]
+    .map(|step| format!("{:?}", key(&step)));
+    let different: std::collections::BTreeSet<&String> = keys.iter().collect();
+    assert_eq!(different.len(), keys.len(), "{keys:?}");
+    let again = format!(r#"{{ "key": "b", "cmd": "x", {cache} }}"#);
+    assert_eq!(
+        format!("{:?}", key(&again)),
+        keys[0],
+        "the step's name is no part of it"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From the graph to a [`Pipeline`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hm_vm_core::NetworkPolicy;
@@ -11,10 +11,13 @@ use crate::parse::{
     Arrow, DEFAULT_IMAGE, EnvValue, FromNode, Map, Node, Reader, STEP_LIMIT, Text, VariableName,
     directory_name, find_cycles, nearest, step_name,
 };
-use crate::pipeline::{CacheMode, CacheRule, Pipeline, Step, StepBase, StepId, StepLimits};
+use crate::pipeline::{CacheMode, CacheRule, Inject, Pipeline, Step, StepBase, StepId, StepLimits};
 
 /// Runners that stand for a VM.
-const RUNNERS: [&str; 3] = ["vm", "hm-vm", "default"];
+const RUNNERS: [&str; 4] = ["vm", "hm-vm", "docker", "default"];
+
+/// Where the hm program (hm-exec 0.0.9) brings the workspace, and runs every step.
+const WORKSPACE: &str = "/workspace";
 
 /// What depends on what, by place in the list of nodes.
 #[derive(Debug)]
@@ -256,18 +259,33 @@ fn step(
         (None, None) => StepBase::Image(default_image.to_owned()),
     };
     let needs = edges.needs[index].iter().map(|arrow| arrow.to);
-    let mode = step
-        .cache
-        .map_or(CacheMode::Auto, |cache| cache_mode(cache, reader));
+    let run = step.cmd.0.map(|cmd| cmd.value);
+    // Without a word about its cache, the hm program runs a step every time.
+    let mode = step.cache.map_or(CacheMode::Off, |cache| {
+        let covers = Covers {
+            run: run.as_deref().unwrap_or_default(),
+            env: &env,
+            base: &base,
+        };
+        cache_mode(cache, &covers, reader)
+    });
     Some(Step {
         name: step.key.text.clone(),
         group: step.key.text,
-        run: step.cmd.0?.value,
+        run: run?,
         shell: None,
         base,
         needs: needs.filter(|to| Some(*to) != parent).map(StepId).collect(),
-        injects: Vec::new(),
-        working_dir: "/".to_owned(),
+        // As the hm program does it, for every step that runs.
+        injects: vec![Inject {
+            source: PathBuf::from("."),
+            target: WORKSPACE.to_owned(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            ignore_files: true,
+            with_outputs: false,
+        }],
+        working_dir: WORKSPACE.to_owned(),
         env,
         user: None,
         timeout: step
@@ -298,14 +316,44 @@ fn environment(table: Option<Map<VariableName, EnvValue>>) -> BTreeMap<String, S
         .collect()
 }
 
-fn cache_mode(cache: CacheTable, reader: &mut Reader<'_>) -> CacheMode {
-    const KNOWN: [&str; 7] = [
+/// What a step does, beside what its author's key says.
+struct Covers<'a> {
+    run: &'a str,
+    env: &'a BTreeMap<String, String>,
+    base: &'a StepBase,
+}
+
+impl Covers<'_> {
+    /// The author's key stands for the files that the step depends on, but neither for its command nor for its image:
+    /// those are put beside it.
+    fn key(&self, given: &str) -> String {
+        let image = match self.base {
+            StepBase::Image(image) => image.as_str(),
+            // A hit counts only on the snapshot that the parent has now.
+            StepBase::Step(_) => "",
+        };
+        let mut hasher = blake3::Hasher::new();
+        let variables = self
+            .env
+            .iter()
+            .flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+        for part in [given, self.run, image].into_iter().chain(variables) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        format!("hm-ir-{}", hasher.finalize().to_hex())
+    }
+}
+
+fn cache_mode(cache: CacheTable, covers: &Covers<'_>, reader: &mut Reader<'_>) -> CacheMode {
+    const KNOWN: [&str; 8] = [
         "none",
         "no_cache",
         "off",
         "auto",
         "on_change",
         "forever",
+        "ttl",
         "key",
     ];
     let CacheTable { policy, key } = cache;
@@ -317,10 +365,14 @@ fn cache_mode(cache: CacheTable, reader: &mut Reader<'_>) -> CacheMode {
             CacheMode::Off
         }
         ("auto" | "on_change" | "forever", None) => CacheMode::Auto,
-        ("auto" | "on_change" | "forever" | "key", Some(key)) => CacheMode::Key(key.value),
-        ("key", None) => {
+        // The key of `ttl` holds the span of time that it is good for.
+        ("auto" | "on_change" | "forever" | "ttl" | "key", Some(key)) => {
+            CacheMode::Key(covers.key(&key.value))
+        }
+        ("key" | "ttl", None) => {
             let hint = "add `key`, or choose another policy";
-            reader.report(policy.span, "the policy `key` needs a key", hint);
+            let message = format!("the policy `{}` needs a key", policy.text);
+            reader.report(policy.span, message, hint);
             CacheMode::Auto
         }
         (other, _) => {

@@ -15,7 +15,7 @@ fn keys() {
     "nodes": [
       { "step": { "key": "a", "cmd": "x", "retries": 3 }, "env": {} },
       { "step": { "key": "a b", "cmd": "" } },
-      { "step": { "key": "a", "cmd": "x", "runner": "docker", "runner_args": { "x": 1 } }, "env": {} },
+      { "step": { "key": "a", "cmd": "x", "runner": "podmam", "runner_args": { "x": 1 } }, "env": {} },
       { "env": {} }
     ],
     "node_holes": [],
@@ -45,19 +45,19 @@ hint: fill it in, or leave the key out
 
 graph.json:7:26: duplicate step `a`
   |
-7 |       { "step": { "key": "a", "cmd": "x", "runner": "docker", "runner_args": { "x": 1 } }, "env": {}
+7 |       { "step": { "key": "a", "cmd": "x", "runner": "podmam", "runner_args": { "x": 1 } }, "env": {}
   |                          ^^^
 hint: give each step a `key` of its own
 
-graph.json:7:53: unknown runner `docker`
+graph.json:7:53: unknown runner `podmam`
   |
-7 |    { "step": { "key": "a", "cmd": "x", "runner": "docker", "runner_args": { "x": 1 } }, "env": {} },
+7 |    { "step": { "key": "a", "cmd": "x", "runner": "podmam", "runner_args": { "x": 1 } }, "env": {} },
   |                                                  ^^^^^^^^
-hint: known are vm, hm-vm, default
+hint: known are vm, hm-vm, docker, default
 
 graph.json:7:78: `runner_args` are not known here
   |
-7 |    { "step": { "key": "a", "cmd": "x", "runner": "docker", "runner_args": { "x": 1 } }, "env": {} },
+7 |    { "step": { "key": "a", "cmd": "x", "runner": "podmam", "runner_args": { "x": 1 } }, "env": {} },
   |                                                                           ^^^^^^^^^^
 hint: remove them: every step runs in a VM of hmvm
 
@@ -91,11 +91,11 @@ fn caches() {
 }
 "##,
         r##"
-graph.json:5:64: unknown cache policy `ttl`
+graph.json:5:64: the policy `ttl` needs a key
   |
 5 |       { "step": { "key": "a", "cmd": "x", "cache": { "policy": "ttl" } }, "env": {} },
   |                                                                ^^^^^
-hint: known are none, no_cache, off, auto, on_change, forever, key
+hint: add `key`, or choose another policy
 
 graph.json:6:64: the policy `key` needs a key
   |

@@ -61,8 +61,13 @@ impl FileArgs {
             None => find()?,
         };
         let text = read(&path)?;
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        match parse::read(&text, self.format_of(&path), directory) {
+        let format = self.format_of(&path);
+        let directory = match format {
+            // A graph is written by a program, wherever that likes: the workspace is where the user is.
+            Format::HmIr => environment::absolute(Path::new("."))?,
+            _ => path.parent().unwrap_or(Path::new("/")).to_owned(),
+        };
+        match parse::read(&text, format, &directory) {
             Ok(pipeline) => Ok(Loaded { pipeline, path }),
             Err(problems) => {
                 let name = sanitize_path(&path);

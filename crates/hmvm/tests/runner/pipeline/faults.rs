@@ -107,11 +107,12 @@ fn the_hm_graph_format_runs() {
         "graph.json",
         r#"{"version":"0","default_image":"host","graph":{"nodes":[
             {"step":{"key":"build","cmd":"echo built > /f"},"env":{"A":"1"}},
-            {"step":{"key":"test","cmd":"cat /f; echo $A","env":{"A":"2"}},"env":{}}
+            {"step":{"key":"test","cmd":"cat /f; echo $A; pwd; ls","env":{"A":"2"}},"env":{}}
         ],"node_holes":[],"edge_property":"directed","edges":[[0,1,"builds_in"]]}}"#,
     );
     let run = project
         .run(&["--format", "hm-ir", "--file", "graph.json"])
         .exits_with(0);
-    assert_eq!(run.output("test"), ["built", "2"]);
+    let expected = ["built", "2", "/workspace", "graph.json", "hmvm.toml"];
+    assert_eq!(run.output("test"), expected);
 }
