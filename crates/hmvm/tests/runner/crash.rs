@@ -13,10 +13,14 @@ const KILLS: u32 = 300;
 const ENOUGH: Duration = Duration::from_secs(60);
 
 /// A sequence that is the same every time (xorshift), so that a failure can be seen again.
-struct Moments(u64);
+pub(crate) struct Moments(u64);
 
 impl Moments {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn new() -> Self {
+        Self(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -44,7 +48,7 @@ fn a_kill_at_any_moment_leaves_nothing_behind() {
     ])
     .success();
     let usual = u64::try_from(started.elapsed().as_micros()).expect("microseconds");
-    let mut moments = Moments(0x2545_F491_4F6C_DD1D);
+    let mut moments = Moments::new();
     let mut kills = 0;
     while kills < KILLS && started.elapsed() < ENOUGH {
         let cache = format!("key-{}", moments.below(20));

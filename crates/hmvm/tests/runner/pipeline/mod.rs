@@ -4,6 +4,7 @@ mod cached;
 mod commands;
 mod faults;
 mod features;
+mod killed;
 mod seen;
 mod support;
 mod verdicts;
