@@ -19,15 +19,15 @@ const MIN_WIDTH: f64 = 90.0;
 
 /// All colours, for light and dark surroundings.
 const STYLE: &str = "\
-svg{background:#fff;font-family:system-ui,sans-serif}\
+svg{font-family:system-ui,sans-serif}\
 text{fill:#1f2328}\
 .title{font-size:16px;font-weight:600}.name{font-size:13px;font-weight:600}.note{font-size:11px;fill:#59636e}\
 rect{stroke-width:1.5}\
 .cached rect{fill:#dafbe1;stroke:#2da44e}.runs rect{fill:#ddf4ff;stroke:#0969da}\
 .skipped rect{fill:#f6f8fa;stroke:#afb8c1;stroke-dasharray:4 3}\
 path{fill:none;stroke:#59636e;stroke-width:1.5}.needs{stroke-dasharray:6 4}.service{stroke-dasharray:2 3}\
-marker path{fill:#59636e;stroke:none}\
-@media(prefers-color-scheme:dark){svg{background:#0d1117}text{fill:#e6edf3}.note{fill:#9198a1}\
+marker path{fill:#59636e;stroke:none}.paper{fill:#fff;stroke:none}\
+@media(prefers-color-scheme:dark){.paper{fill:#0d1117}text{fill:#e6edf3}.note{fill:#9198a1}\
 .cached rect{fill:#12261e}.runs rect{fill:#0c2d6b}.skipped rect{fill:#161b22;stroke:#656c76}}";
 
 /// The plan as a picture: steps as boxes from left to right, forks as solid lines, needs as dashed ones, services as dotted
@@ -78,6 +78,11 @@ fn write(out: &mut String, plan: &Plan, layout: &Layout) -> fmt::Result {
     out.push_str(
         "<defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\"/></marker></defs>\n",
     );
+    // Not every viewer knows a background of the picture itself.
+    writeln!(
+        out,
+        "<path class=\"paper\" d=\"M0 0H{width}V{height}H0z\"/>"
+    )?;
     writeln!(
         out,
         "<text class=\"title\" x=\"{MARGIN}\" y=\"30\">{name}</text>"
