@@ -62,11 +62,14 @@ fn escape(c: char, pattern: &mut String) {
     pattern.push(c);
 }
 
-/// White space at the end of a line would be cut off.
+/// White space at the end of a line would be cut off. In a class it stays, but a class holds bytes: what takes several
+/// becomes a pattern that matches anything.
 fn keep_end(mut pattern: String) -> String {
     if let Some(last) = pattern.pop() {
         let backslashes = pattern.chars().rev().take_while(|c| *c == '\\').count();
-        if last.is_whitespace() && backslashes % 2 == 0 {
+        if last.is_whitespace() && !last.is_ascii() {
+            pattern.push('*');
+        } else if last.is_whitespace() && backslashes % 2 == 0 {
             pattern.extend(['[', last, ']']);
         } else {
             pattern.push(last);
@@ -89,7 +92,20 @@ mod tests {
     #[test]
     fn a_literal_names_itself_alone() {
         for name in [
-            "a*b", "[x]", "{a,b}", "!a", "#a", "a\\b", "a ", "a\t", "a  ", "a\\ ", "-", "ä",
+            "a*b",
+            "[x]",
+            "{a,b}",
+            "!a",
+            "#a",
+            "a\\b",
+            "a ",
+            "a\t",
+            "a  ",
+            "a\\ ",
+            "-",
+            "ä",
+            "\u{a0}",
+            "a\\\u{3000}",
         ] {
             let pattern = format!("/{}", literal(name.as_bytes()));
             assert!(matches(&pattern, name), "{pattern:?} {name:?}");
