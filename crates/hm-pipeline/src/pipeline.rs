@@ -98,6 +98,37 @@ pub struct Step {
     pub services: Vec<Service>,
 }
 
+impl Step {
+    /// A step that has what every step has, and the default of everything else: it runs in `/` as root, without a
+    /// network or limits, and is cached.
+    pub fn new(name: impl Into<String>, base: StepBase, run: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            group: name.clone(),
+            name,
+            run: run.into(),
+            shell: None,
+            base,
+            needs: Vec::new(),
+            injects: Vec::new(),
+            working_dir: "/".to_owned(),
+            env: BTreeMap::new(),
+            user: None,
+            timeout: None,
+            retries: 0,
+            limits: StepLimits::default(),
+            network: NetworkPolicy::None,
+            cache: CacheRule::default(),
+            condition: None,
+            outputs: Vec::new(),
+            caches: Vec::new(),
+            secrets: Vec::new(),
+            allow_failure: false,
+            services: Vec::new(),
+        }
+    }
+}
+
 /// What a VM starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepBase {

@@ -1,37 +1,15 @@
 //! Pipelines and plans made by hand, for tests.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hm_vm_core::NetworkPolicy;
-
-use crate::pipeline::{CacheRule, Pipeline, Step, StepBase, StepId, StepLimits};
+use crate::pipeline::{Pipeline, Step, StepBase, StepId};
 use crate::plan::{Decision, Plan, PlannedStep, RunReason};
 
 /// A step on the image `host` that runs `echo NAME`, with nothing else.
 pub(crate) fn step(name: &str) -> Step {
     Step {
-        name: name.into(),
         group: name.split('[').next().unwrap_or(name).into(),
-        run: format!("echo {name}"),
-        shell: None,
-        base: StepBase::Image("host".into()),
-        needs: Vec::new(),
-        injects: Vec::new(),
-        working_dir: "/".into(),
-        env: BTreeMap::new(),
-        user: None,
-        timeout: None,
-        retries: 0,
-        limits: StepLimits::default(),
-        network: NetworkPolicy::None,
-        cache: CacheRule::default(),
-        condition: None,
-        outputs: Vec::new(),
-        caches: Vec::new(),
-        secrets: Vec::new(),
-        allow_failure: false,
-        services: Vec::new(),
+        ..Step::new(name, StepBase::Image("host".into()), format!("echo {name}"))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::parse::{
     Arrow, DEFAULT_IMAGE, EnvValue, FromNode, Map, Node, Reader, STEP_LIMIT, Text, VariableName,
     directory_name, find_cycles, nearest, step_name,
 };
-use crate::pipeline::{CacheMode, CacheRule, Inject, Pipeline, Step, StepBase, StepId, StepLimits};
+use crate::pipeline::{CacheMode, CacheRule, Inject, Pipeline, Step, StepBase, StepId};
 
 /// Runners that stand for a VM.
 const RUNNERS: [&str; 4] = ["vm", "hm-vm", "docker", "default"];
@@ -270,11 +270,6 @@ fn step(
         cache_mode(cache, &covers, reader)
     });
     Some(Step {
-        name: step.key.text.clone(),
-        group: step.key.text,
-        run: run?,
-        shell: None,
-        base,
         needs: needs.filter(|to| Some(*to) != parent).map(StepId).collect(),
         // As the hm program does it, for every step that runs.
         injects: vec![Inject {
@@ -287,24 +282,16 @@ fn step(
         }],
         working_dir: WORKSPACE.to_owned(),
         env,
-        user: None,
         timeout: step
             .timeout_seconds
             .map(|seconds| Duration::from_secs(seconds.0)),
-        retries: 0,
-        limits: StepLimits::default(),
         // The format has no word for it, and its steps are written for machines with a network.
         network: NetworkPolicy::Outbound,
         cache: CacheRule {
             mode,
             ..CacheRule::default()
         },
-        condition: None,
-        outputs: Vec::new(),
-        caches: Vec::new(),
-        secrets: Vec::new(),
-        allow_failure: false,
-        services: Vec::new(),
+        ..Step::new(step.key.text, base, run?)
     })
 }
 

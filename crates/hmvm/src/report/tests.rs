@@ -1,6 +1,5 @@
 //! The text of a small run in each view, and what the views' tests share.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hm_pipeline::event::StepDetail;
-use hm_pipeline::pipeline::{CacheRule, StepBase, StepLimits};
+use hm_pipeline::pipeline::StepBase;
 use hm_pipeline::{
     Decision, Pipeline, Plan, PlannedStep, RunEvent, RunEventSink as _, RunReason, SkipReason,
     Step, StepId, StepOutcome, StepResult, Verdict,
 };
-use hm_vm::{NetworkPolicy, Phase, SnapshotId, Stream};
+use hm_vm::{Phase, SnapshotId, Stream};
 
 use super::json::Json;
 use super::plain::Plain;
@@ -88,29 +87,7 @@ pub(super) fn facts(names: &[&str]) -> Facts {
 }
 
 fn step(name: &str) -> Step {
-    Step {
-        name: name.into(),
-        group: name.into(),
-        run: "true".into(),
-        shell: None,
-        base: StepBase::Image("host".into()),
-        needs: Vec::new(),
-        injects: Vec::new(),
-        working_dir: "/".into(),
-        env: BTreeMap::new(),
-        user: None,
-        timeout: None,
-        retries: 0,
-        limits: StepLimits::default(),
-        network: NetworkPolicy::None,
-        cache: CacheRule::default(),
-        condition: None,
-        outputs: Vec::new(),
-        caches: Vec::new(),
-        secrets: Vec::new(),
-        allow_failure: false,
-        services: Vec::new(),
-    }
+    Step::new(name, StepBase::Image("host".into()), "true")
 }
 
 /// A step that took 1.5 s.
