@@ -12,7 +12,7 @@ use crate::output::human;
 use crate::output::json;
 use crate::output::sanitize::sanitize;
 use crate::output::table::Table;
-use crate::report::run_reason;
+use crate::report::{run_reason, skip_reason};
 use crate::run::{FileArgs, Loaded, Session};
 
 /// Show what hmvm run would do: which steps would run, which would be skipped, and why
@@ -108,12 +108,9 @@ pub(crate) fn reason(decision: &Decision, names: &[String]) -> String {
             None => String::new(),
         },
         Decision::Run(reason) => run_reason(reason, names),
-        Decision::Skip(reason) => match reason {
-            SkipReason::Condition => "its condition does not hold".into(),
-            SkipReason::NotNeeded => "all that forks from it is cached".into(),
-            SkipReason::Dependency(step) => format!("{} is skipped", names[step.0]),
-            _ => String::new(),
-        },
+        // Nothing has run yet that could have failed.
+        Decision::Skip(SkipReason::Dependency(step)) => format!("{} is skipped", names[step.0]),
+        Decision::Skip(reason) => skip_reason(reason, names),
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::commands::run::{SettingArgs, runtime};
+use crate::commands::snapshot::diff;
 use crate::exit_codes;
 use crate::failure::Problem;
 use crate::machine::BackendArgs;
@@ -162,12 +163,8 @@ fn text(done: &Verified) -> String {
             let count = u64::try_from(changes.len() + times.len()).unwrap_or(u64::MAX);
             let mut text = format!("{step}: differs in {}\n", plural(count, "path"));
             for change in changes {
-                let letter = match change.kind {
-                    ChangeKind::Added => 'A',
-                    ChangeKind::Changed => 'C',
-                    ChangeKind::Deleted => 'D',
-                };
-                text.push_str(&format!("  {letter} {}\n", sanitize_path(&change.path)));
+                let mark = diff::mark(change.kind);
+                text.push_str(&format!("  {mark} {}\n", sanitize_path(&change.path)));
             }
             for path in times {
                 text.push_str(&format!("  T {}\n", sanitize_path(path)));

@@ -30,7 +30,7 @@ mod tally;
 mod words;
 
 pub(crate) use start::{Mode, Report, ReportContext, start};
-pub(crate) use words::{outcome_name, run_reason};
+pub(crate) use words::{outcome_name, run_reason, skip_reason};
 
 #[cfg(test)]
 mod tests;

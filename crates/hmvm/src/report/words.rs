@@ -28,7 +28,7 @@ pub(crate) fn run_reason(reason: &RunReason, names: &[String]) -> String {
 }
 
 /// Why a step was not run.
-pub(super) fn skip_reason(reason: &SkipReason, names: &[String]) -> String {
+pub(crate) fn skip_reason(reason: &SkipReason, names: &[String]) -> String {
     match reason {
         SkipReason::Condition => "its condition does not hold".into(),
         SkipReason::Dependency(step) => {

@@ -60,10 +60,20 @@ impl Diff {
 }
 
 fn letter(kind: ChangeKind, style: Style) -> String {
+    let mark = mark(kind);
     match kind {
-        ChangeKind::Added => style.green("A"),
-        ChangeKind::Changed => style.yellow("C"),
-        ChangeKind::Deleted => style.red("D"),
+        ChangeKind::Added => style.green(mark),
+        ChangeKind::Changed => style.yellow(mark),
+        ChangeKind::Deleted => style.red(mark),
+    }
+}
+
+/// The letter that stands for a kind of change.
+pub(crate) fn mark(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::Added => "A",
+        ChangeKind::Changed => "C",
+        ChangeKind::Deleted => "D",
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod cat;
 mod cp;
-mod diff;
+pub(crate) mod diff;
 mod inspect;
 mod ls;
 mod rm;
