@@ -4,48 +4,13 @@
     reason = "a backend that cannot be built is a failed test"
 )]
 
-use std::sync::Mutex;
+mod support;
 
-use hm_vm_core::{NetworkPolicy, OutputSink, Protection, Vm, VmBackend, VmConfig};
-use hm_vm_sandbox::{SandboxBackend, SandboxOptions};
-use hm_vm_store::Store;
-use hm_vm_testkit::images;
-use hm_vm_testkit::roots::TestRoot;
-use hm_vm_testkit::skip::Skip;
+use hm_vm_core::{NetworkPolicy, Protection, Vm, VmBackend, VmConfig};
 
-#[derive(Default)]
-struct Lines(Mutex<Vec<String>>);
-
-impl OutputSink for Lines {
-    fn on_stdout(&self, line: &str) {
-        self.0.lock().expect("not poisoned").push(line.to_owned());
-    }
-
-    fn on_stderr(&self, line: &str) {
-        self.on_stdout(line);
-    }
-}
-
-struct Machine {
-    backend: SandboxBackend,
-    _root: TestRoot,
-}
+use support::{Lines, Machine};
 
 impl Machine {
-    fn new() -> Result<Self, Skip> {
-        images::need_busybox()?;
-        let root = TestRoot::new().expect("a directory for the store");
-        let tree = root.join("busybox");
-        images::busybox_root(&tree).expect("a root file system");
-        let store = Store::open(&root.join("s")).expect("a store");
-        store.import_image(&tree, "busybox").expect("an image");
-        let backend = SandboxBackend::open(store, SandboxOptions::default()).expect("a backend");
-        Ok(Self {
-            backend,
-            _root: root,
-        })
-    }
-
     async fn vm(&self, config: &VmConfig) -> Box<dyn Vm> {
         self.backend.create("busybox", config).await.expect("a VM")
     }

@@ -4,51 +4,28 @@
     reason = "a backend that cannot be built is a failed test"
 )]
 
+mod support;
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use hm_vm_core::{
     Cancellation, Error, ExecRequest, Limit, Mount, NetworkPolicy, OutputSink, PrivateNetwork,
     PrivateNetworkRequest, Protection, Secret, SnapshotLabel, Terminal, TerminalSize, Vm,
     VmBackend, VmConfig,
 };
-use hm_vm_sandbox::{SandboxBackend, SandboxOptions};
-use hm_vm_store::Store;
-use hm_vm_testkit::images;
-use hm_vm_testkit::roots::TestRoot;
 use hm_vm_testkit::skip::Skip;
 use tokio::io::AsyncReadExt;
 
-#[derive(Default)]
-struct Lines(Mutex<Vec<String>>);
-
-impl OutputSink for Lines {
-    fn on_stdout(&self, line: &str) {
-        self.0.lock().expect("not poisoned").push(line.to_owned());
-    }
-
-    fn on_stderr(&self, line: &str) {
-        self.on_stdout(line);
-    }
-}
-
-struct Machine {
-    backend: SandboxBackend,
-    root: TestRoot,
-}
+use support::{Lines, Machine};
 
 impl Machine {
-    fn new() -> Result<Self, Skip> {
-        images::need_busybox()?;
-        let root = TestRoot::new().expect("a directory for the store");
-        let tree = root.join("busybox");
-        images::busybox_root(&tree).expect("a root file system");
-        let store = Store::open(&root.join("s")).expect("a store");
-        store.import_image(&tree, "busybox").expect("an image");
-        let backend = SandboxBackend::open(store, SandboxOptions::default()).expect("a backend");
-        Ok(Self { backend, root })
+    /// The test's own directory, which the store lies in.
+    fn root(&self) -> &Path {
+        let store = self.backend.store().root();
+        store.parent().expect("a directory")
     }
 
     async fn vm(&self) -> Box<dyn Vm> {
@@ -187,7 +164,7 @@ async fn a_user_is_the_guests_own_and_has_no_rights() {
 async fn a_users_file_that_leads_to_the_host_is_not_followed() {
     let machine = machine!();
     let vm = machine.vm().await;
-    let host = machine.root.join("passwd");
+    let host = machine.root().join("passwd");
     fs::write(&host, "spy:x:0:0::/:/bin/sh\n").expect("written");
     for trick in [
         format!("ln -sf {} /etc/passwd", host.display()),
@@ -291,7 +268,7 @@ async fn a_secret_is_on_no_disk() {
     );
     vm.snapshot(&SnapshotLabel::Ephemeral).await.expect("taken");
     machine.backend.store().flush().expect("an idle store");
-    assert!(!is_anywhere(machine.root.path(), value.as_bytes()));
+    assert!(!is_anywhere(machine.root(), value.as_bytes()));
 }
 
 #[tokio::test]

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::{Duration, SystemTime};
 
 use hm_vm_core::InjectSource;
 use hm_vm_store::inject::{InjectError, StatCache, Tree, scan_source};
 
-use super::support::{Host, paths, set_mode};
+use super::support::{Host, paths, poison, set_mode, settle};
 
 fn source(host: &Host, include: &[&str], exclude: &[&str]) -> InjectSource {
     let owned = |patterns: &[&str]| patterns.iter().map(ToString::to_string).collect();
@@ -224,37 +223,13 @@ fn names_that_are_no_utf8_are_matched() {
     assert_eq!(tree.len(), 1);
 }
 
-/// Makes all files old enough for the cache to trust them.
-fn settle() {
-    let made = SystemTime::now();
-    while SystemTime::now() < made + Duration::from_millis(60) {
-        std::thread::yield_now();
-    }
-}
-
-/// Changes the remembered hash of a file, so that a scan which trusts the memory gives itself away.
-fn poison(host: &Host, content: &[u8]) {
-    let path = host.cache_file();
-    let mut bytes = fs::read(&path).unwrap();
-    let hash = blake3::hash(content);
-    let at = bytes
-        .windows(32)
-        .position(|window| window == hash.as_bytes())
-        .unwrap();
-    bytes[at] ^= 1;
-    let end = bytes.len() - 32;
-    let checksum = blake3::hash(&bytes[..end]);
-    bytes[end..].copy_from_slice(checksum.as_bytes());
-    fs::write(&path, bytes).unwrap();
-}
-
 #[test]
 fn what_one_source_has_read_another_one_does_not_read_again() {
     let host = Host::new();
     for path in ["a/main.rs", "b/lib.rs", "c.md"] {
         host.write(path, path);
     }
-    settle();
+    settle(&host);
     let cache = StatCache::new(&host.caches);
     let rust = source(&host, &["*.rs"], &[]);
     let plain = InjectSource::directory(&host.dir);
@@ -274,7 +249,7 @@ fn no_source_throws_out_what_another_one_knows() {
     for path in ["a/main.rs", "b/lib.rs", "c.md"] {
         host.write(path, path);
     }
-    settle();
+    settle(&host);
     let cache = StatCache::new(&host.caches);
     let sources = [
         source(&host, &["*.rs"], &[]),
@@ -311,7 +286,7 @@ fn no_source_throws_out_what_another_one_knows() {
 #[test]
 fn the_number_of_caches_of_a_directory_is_bounded() {
     let host = workspace();
-    settle();
+    settle(&host);
     let cache = StatCache::new(&host.caches);
     for number in 0..40 {
         let pattern = format!("x{number}");

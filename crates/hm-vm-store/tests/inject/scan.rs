@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use hm_vm_store::inject::{EntryKind, InjectError, StatCache, Tree, scan};
 
-use super::support::{Host, paths, set_mode};
+use super::support::{Host, paths, poison, set_mode, settle};
 
 #[test]
 fn entries_come_sorted_by_the_bytes_of_their_paths() {
@@ -216,47 +216,6 @@ fn an_ignore_file_that_is_no_utf8_still_holds() {
     host.write(".gitignore", b"\xff\n*.o\n");
     host.write("a.o", "");
     assert_eq!(paths(&host.scan()), [".gitignore"]);
-}
-
-/// Makes all files old enough for the cache to trust them.
-fn settle(host: &Host) {
-    let newest = walk_ctimes(&host.dir).into_iter().max().unwrap();
-    while SystemTime::now() < newest + Duration::from_millis(60) {
-        std::thread::yield_now();
-    }
-}
-
-fn walk_ctimes(dir: &std::path::Path) -> Vec<SystemTime> {
-    use std::os::unix::fs::MetadataExt;
-    let mut times = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let entry = entry.unwrap();
-        let stat = entry.metadata().unwrap();
-        let nanoseconds = u32::try_from(stat.ctime_nsec()).unwrap();
-        let seconds = u64::try_from(stat.ctime()).unwrap();
-        times.push(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds));
-        if stat.is_dir() {
-            times.extend(walk_ctimes(&entry.path()));
-        }
-    }
-    times
-}
-
-/// Replaces the hash of every file in the cache by another, with a valid checksum: a scan that
-/// uses the cache gives another digest then.
-fn poison(host: &Host, content: &[u8]) {
-    let path = host.cache_file();
-    let mut bytes = fs::read(&path).unwrap();
-    let hash = blake3::hash(content);
-    let at = bytes
-        .windows(32)
-        .position(|window| window == hash.as_bytes())
-        .unwrap();
-    bytes[at] ^= 1;
-    let end = bytes.len() - 32;
-    let checksum = blake3::hash(&bytes[..end]);
-    bytes[end..].copy_from_slice(checksum.as_bytes());
-    fs::write(&path, bytes).unwrap();
 }
 
 fn hash_of(tree: &Tree, path: &str) -> [u8; 32] {

@@ -1,6 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use hm_vm_store::inject::{StatCache, Tree, scan};
 use tempfile::TempDir;
@@ -63,4 +64,45 @@ pub(super) fn mode(path: &Path) -> u32 {
 
 pub(super) fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Makes all files old enough for the cache to trust them.
+pub(super) fn settle(host: &Host) {
+    let newest = walk_ctimes(&host.dir).into_iter().max().unwrap();
+    while SystemTime::now() < newest + Duration::from_millis(60) {
+        std::thread::yield_now();
+    }
+}
+
+fn walk_ctimes(dir: &Path) -> Vec<SystemTime> {
+    use std::os::unix::fs::MetadataExt;
+    let mut times = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let stat = entry.metadata().unwrap();
+        let nanoseconds = u32::try_from(stat.ctime_nsec()).unwrap();
+        let seconds = u64::try_from(stat.ctime()).unwrap();
+        times.push(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds));
+        if stat.is_dir() {
+            times.extend(walk_ctimes(&entry.path()));
+        }
+    }
+    times
+}
+
+/// Replaces the hash of every file in the cache by another, with a valid checksum: a scan that
+/// uses the cache gives another digest then.
+pub(super) fn poison(host: &Host, content: &[u8]) {
+    let path = host.cache_file();
+    let mut bytes = fs::read(&path).unwrap();
+    let hash = blake3::hash(content);
+    let at = bytes
+        .windows(32)
+        .position(|window| window == hash.as_bytes())
+        .unwrap();
+    bytes[at] ^= 1;
+    let end = bytes.len() - 32;
+    let checksum = blake3::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(checksum.as_bytes());
+    fs::write(&path, bytes).unwrap();
 }
