@@ -107,11 +107,19 @@ fn the_first_opening_in_a_boot_compares_rows_and_directories() {
     assert_clean(&store);
 }
 
+/// Copies a store that may be at work: a file that goes away meanwhile fails the copy, which is
+/// then made again.
 fn copy_store(from: &std::path::Path, to: &std::path::Path) {
-    let status = std::process::Command::new("cp")
-        .arg("-a")
-        .args([from, to])
-        .status()
-        .unwrap();
-    assert!(status.success());
+    for _ in 0..50 {
+        let status = std::process::Command::new("cp")
+            .arg("-a")
+            .args([from, to])
+            .status()
+            .unwrap();
+        if status.success() {
+            return;
+        }
+        fs::remove_dir_all(to).unwrap();
+    }
+    panic!("the store never held still");
 }

@@ -6,7 +6,8 @@
 //! before WAL is switched on.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::error::RegistryError;
@@ -34,7 +35,7 @@ pub(super) fn check(path: &Path) -> Result<(), RegistryError> {
             reason: reason.to_owned(),
         })
     };
-    let mut file = match File::open(path) {
+    let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         file => file.map_err(io("open"))?,
     };
@@ -45,13 +46,13 @@ pub(super) fn check(path: &Path) -> Result<(), RegistryError> {
     if metadata.len() == 0 {
         return Ok(());
     }
-    let mut header = [0u8; HEADER_BYTES];
-    match file.read_exact(&mut header) {
+    let mut seen = match look(&file) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             return bad("it is not a registry: too short");
         }
-        read => read.map_err(io("read"))?,
-    }
+        seen => seen.map_err(io("read"))?,
+    };
+    let header = seen.header;
     if &header[..MAGIC.len()] != MAGIC {
         return bad("it is not a registry: move it away, or name another file");
     }
@@ -62,10 +63,31 @@ pub(super) fn check(path: &Path) -> Result<(), RegistryError> {
     if version > VERSION {
         return bad(&newer(version));
     }
-    if is_cut_short(path, &header, metadata.len()) {
-        return bad("it is cut short: move it away to start with an empty one");
+    // Another process may be in the middle of a commit, which writes the page count before the
+    // pages. A file is cut short for good when it stays the same around a moment at which no
+    // transaction was on its way.
+    while is_short(&seen) && !has_journal(path) {
+        let again = look(&file).map_err(io("read"))?;
+        if again == seen {
+            return bad("it is cut short: move it away to start with an empty one");
+        }
+        seen = again;
     }
     Ok(())
+}
+
+/// What the file looked like at one moment.
+#[derive(PartialEq)]
+struct Seen {
+    header: [u8; HEADER_BYTES],
+    len: u64,
+}
+
+fn look(file: &File) -> std::io::Result<Seen> {
+    let mut header = [0u8; HEADER_BYTES];
+    file.read_exact_at(&mut header, 0)?;
+    let len = file.metadata()?.len();
+    Ok(Seen { header, len })
 }
 
 /// A big-endian field of SQLite's header.
@@ -75,19 +97,24 @@ fn field(header: &[u8; HEADER_BYTES], offset: usize) -> i32 {
     i32::from_be_bytes(bytes)
 }
 
-/// Whether pages are missing at the end. While there is something in the WAL, the file may rightly
-/// be shorter than its header says.
-fn is_cut_short(path: &Path, header: &[u8; HEADER_BYTES], len: u64) -> bool {
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    if std::fs::metadata(wal).is_ok_and(|wal| wal.len() > 0) {
-        return false;
-    }
+/// Whether pages are missing at the end.
+fn is_short(seen: &Seen) -> bool {
+    let header = &seen.header;
     let page_bytes = match u16::from_be_bytes([header[16], header[17]]) {
         1 => 65_536,
         bytes => u64::from(bytes),
     };
     // The page count is valid only when the two change counters agree.
     field(header, 24) == field(header, 92)
-        && u64::from(field(header, 28).unsigned_abs()) * page_bytes > len
+        && u64::from(field(header, 28).unsigned_abs()) * page_bytes > seen.len
+}
+
+/// Whether SQLite has something to bring in from a journal or WAL, after which the file is whole:
+/// until then it may rightly be shorter than its header says, also after a crash.
+fn has_journal(path: &Path) -> bool {
+    ["-wal", "-journal"].iter().any(|suffix| {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        std::fs::metadata(beside).is_ok_and(|beside| beside.len() > 0)
+    })
 }

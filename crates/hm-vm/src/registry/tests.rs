@@ -86,16 +86,32 @@ fn the_steps_taken_singly_or_together_make_the_same_schema() {
     assert_eq!(tables(&together), tables(&singly));
 }
 
+/// Often, since an opener must meet the moment at which another one writes the first pages.
 #[test]
 fn several_openers_of_a_new_file_all_succeed() {
     let directory = tempfile::tempdir().unwrap();
+    for round in 0..100 {
+        let path = directory.path().join(format!("{round}.db"));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| open(&path).unwrap().put("k", &SnapshotId::new("s")));
+            }
+        });
+        assert_eq!(open(&path).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_commit_on_its_way_is_not_taken_for_damage() {
+    let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("registry.db");
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| open(&path).unwrap().put("k", &SnapshotId::new("s")));
-        }
-    });
-    assert_eq!(open(&path).unwrap().len(), 1);
+    drop(open(&path).unwrap());
+    // The page count is written before the pages.
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(4096).unwrap();
+    assert!(super::header::check(&path).is_err());
+    std::fs::write(directory.path().join("registry.db-journal"), "pages").unwrap();
+    super::header::check(&path).unwrap();
 }
 
 #[test]
