@@ -9,7 +9,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hm-vm-core", &[]),
     ("hm-vm-sys", &[]),
     // The store's errors name the contract's error where one fits.
-    ("hm-vm-store", &["hm-vm-core", "hm-vm-sys"]),
+    ("hm-vm-store", &["hm-vm-core", "hm-vm-oci", "hm-vm-sys"]),
+    // Images as others see them; no store.
+    ("hm-vm-oci", &["hm-vm-core"]),
     ("hm-vm-sandbox", &["hm-vm-core", "hm-vm-store", "hm-vm-sys"]),
     ("hm-vm-docker", &["hm-vm-core"]),
     ("hm-vm-agent-proto", &[]),
@@ -24,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "hm-vm-core",
             "hm-vm-docker",
+            "hm-vm-oci",
             "hm-vm-qemu",
             "hm-vm-sandbox",
             "hm-vm-store",

@@ -1,0 +1,93 @@
+//! What can go wrong with images of others.
+
+use std::io;
+
+use hm_vm_core::Error;
+
+/// A failure to read or write an image. Says what was being done to what.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OciError {
+    /// Input, of the user or of the other side, that cannot be used.
+    #[error("{what}: {reason}")]
+    Invalid {
+        /// What is wrong.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// It is not there.
+    #[error("{what} does not exist at {place}")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+        /// Whom.
+        place: String,
+    },
+    /// The other side wants other credentials, or none will do.
+    #[error("{place} refuses {doing}: {reason}")]
+    Denied {
+        /// What was being done.
+        doing: String,
+        /// Who refuses.
+        place: String,
+        /// In its words.
+        reason: String,
+    },
+    /// Content is not what its digest or size says.
+    #[error("{what} is not what it should be: {reason}")]
+    Mismatch {
+        /// Digest or name of the part.
+        what: String,
+        /// What was found.
+        reason: String,
+    },
+    /// The other side cannot be reached, is too slow, or breaks off.
+    #[error("{doing} at {place}: {reason}")]
+    Unreachable {
+        /// What was being done.
+        doing: String,
+        /// To whom.
+        place: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The other side answers with a failure of its own, or against the protocol.
+    #[error("{doing}: {place} answers {reason}")]
+    Answer {
+        /// What was being done.
+        doing: String,
+        /// Who answers.
+        place: String,
+        /// Its answer.
+        reason: String,
+    },
+    /// A file on this machine.
+    #[error("{doing} {path}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: String,
+        /// What happened.
+        source: io::Error,
+    },
+    /// The caller asked for an end.
+    #[error("{0}")]
+    Cancelled(Error),
+}
+
+impl OciError {
+    /// Input that cannot be used.
+    pub fn invalid(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid {
+            what: what.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Whether it may work another time, or elsewhere: a cache may go on without.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Answer { .. })
+    }
+}

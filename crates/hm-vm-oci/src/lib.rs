@@ -1,0 +1,32 @@
+//! OCI images as the rest of the world sees them: references, manifests, and the places where the
+//! parts of images lie: registries, layouts and archives.
+//!
+//! Knows nothing of stores, snapshots or layers on disk: `hm-vm-store` takes images apart and puts
+//! them together through [`Source`] and [`Destination`].
+//!
+//! # Who is trusted
+//!
+//! Nobody that bytes come from. Manifests are bounded before they are read ([`MAX_MANIFEST_BYTES`],
+//! [`MAX_CONFIG_BYTES`]) and checked against the digest by which they were asked for. Blobs are streams: who
+//! reads one checks its size and digest while it passes ([`Verified`]).
+//!
+//! Everything here blocks the calling thread, within the time limits that a source was made with.
+#![forbid(unsafe_code)]
+
+mod descriptor;
+mod digest;
+mod error;
+mod image;
+mod manifest;
+mod reference;
+mod transfer;
+mod verified;
+
+pub use descriptor::{Descriptor, media};
+pub use digest::{Digest, Hasher};
+pub use error::OciError;
+pub use image::{Execution, History, ImageConfig, Platform, RootFs};
+pub use manifest::{Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, RawManifest};
+pub use reference::Reference;
+pub use transfer::{Destination, Source};
+pub use verified::Verified;
