@@ -76,6 +76,8 @@
 //!   destination.
 //! * **V19** (`private_networks`) Commands on one private network reach each other and nobody else's
 //!   VM reaches them.
+//! * **V20** (`image_defaults`) Environment, user and working directory that an image names are those of a
+//!   command which names none, in VMs made from the image and in those forked from their snapshots.
 
 use std::fmt;
 use std::path::Path;
@@ -234,15 +236,16 @@ pub trait VmBackend: Send + Sync + fmt::Debug {
 pub struct ExecRequest<'a> {
     /// The command, for the guest's `sh -c`.
     pub cmd: &'a str,
-    /// Environment over the backend's default. Of two with one name, the later one counts.
+    /// Environment over the image's, and that over the backend's default. Of two with one name, the later one counts.
     pub env: &'a [(String, String)],
-    /// Absolute guest directory.
+    /// Absolute guest directory. Empty for the one that the image names, or `/` where it names none.
     pub working_dir: &'a str,
     /// Ends the command early.
     pub stop: &'a Cancellation,
     /// Time between SIGTERM and SIGKILL when stopped.
     pub grace: Duration,
-    /// Who runs the command: `NAME`, `UID`, or either with `:GROUP`; root without. Names are
+    /// Who runs the command: `NAME`, `UID`, or either with `:GROUP`. Without, the user that the image names, or
+    /// root where it names none. Names are
     /// those of the guest's `/etc/passwd` and `/etc/group`. `HOME` and `USER` are the user's.
     pub user: Option<&'a str>,
     /// What the command sees in its file tree beside the VM's files.

@@ -27,7 +27,7 @@ pub struct Action {
     /// name, the later one counts.
     pub env: Vec<(String, String)>,
     /// Absolute guest directory in which the command runs, and into which `inject` goes. Created
-    /// when something is injected.
+    /// when something is injected. Empty for the one that the image names, or `/` where it names none.
     pub working_dir: String,
     /// Wall-clock time that the command may take. `None` is no limit.
     pub timeout: Option<Duration>,

@@ -29,6 +29,7 @@
 //! | [`backend`] | the traits that a backend implements, with numbered rules |
 //! | [`registry`] | [`ImageRegistry`]: the persistent map from cache key to snapshot |
 //! | [`output`] | recorded output, and how to read it |
+//! | [`remote`] | a cache shared with other machines |
 //! | [`vm`] | [`HmVm`]: the engine |
 //! | [`gc`] | what to remove when space runs out |
 //!
@@ -39,6 +40,7 @@ pub mod backend;
 pub mod gc;
 pub mod output;
 pub mod registry;
+pub mod remote;
 pub mod types;
 pub mod vm;
 
@@ -47,6 +49,8 @@ mod key_lock;
 pub use hm_vm_core::{
     cancel, capabilities, config, error, event, key, lines, progress, setup, sink, terminal,
 };
+/// References, manifests and registries of OCI images.
+pub use hm_vm_oci as oci;
 /// The sandbox backend: Linux namespaces and overlayfs on the [`store`].
 #[cfg(feature = "sandbox")]
 pub use hm_vm_sandbox as sandbox;

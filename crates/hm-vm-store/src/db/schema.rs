@@ -10,7 +10,7 @@ use crate::error::StoreError;
 pub(crate) const APPLICATION_ID: i32 = 0x686d_7653;
 
 /// `MIGRATIONS[n]` leads from version n to version n + 1.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -111,6 +111,59 @@ CREATE TABLE injects (
 );
 CREATE INDEX injects_by_place ON injects (place, last_used);
 CREATE INDEX injects_by_layer ON injects (layer) WHERE layer IS NOT NULL;
+";
+
+const VERSION_2: &str = "
+-- What an image was at one moment; never changed once made. Stacks that began with it point to it, so
+-- that it outlives the image's name.
+CREATE TABLE image_versions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest TEXT NOT NULL UNIQUE,    -- of its content, as keys have it
+    config TEXT,                    -- its OCI configuration; NULL where it has none
+    layers TEXT                     -- its layers as others have them, bottom first: a JSON list; NULL
+);
+ALTER TABLE stacks ADD COLUMN version INTEGER;          -- of image_versions
+CREATE INDEX stacks_by_version ON stacks (version);
+CREATE TRIGGER stacks_deleted AFTER DELETE ON stacks WHEN OLD.version IS NOT NULL BEGIN
+    DELETE FROM image_versions WHERE id = OLD.version
+        AND NOT EXISTS (SELECT 1 FROM stacks WHERE version = OLD.version);
+END;
+
+ALTER TABLE images ADD COLUMN reference TEXT;           -- where it was pulled from, in full
+ALTER TABLE images ADD COLUMN manifest TEXT;            -- digest of its manifest there
+ALTER TABLE images ADD COLUMN platform TEXT;            -- os/architecture[/variant]
+ALTER TABLE images ADD COLUMN checked INTEGER;          -- when the registry was last asked, in microseconds
+
+-- The archives, by digest without compression, that hold what a layer holds.
+CREATE TABLE layer_diffs (diff_id TEXT PRIMARY KEY, layer INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX layer_diffs_by_layer ON layer_diffs (layer);
+CREATE TRIGGER layers_doomed AFTER UPDATE OF state ON layers WHEN NEW.state = 2 BEGIN
+    DELETE FROM layer_diffs WHERE layer = NEW.id;
+END;
+CREATE TRIGGER layers_deleted AFTER DELETE ON layers BEGIN
+    DELETE FROM layer_diffs WHERE layer = OLD.id;
+END;
+
+-- What such an archive is when it is compressed.
+CREATE TABLE layer_blobs (
+    diff_id TEXT NOT NULL, media_type TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (diff_id, media_type)
+) WITHOUT ROWID;
+
+-- A snapshot's layers above its image, as other stores name them.
+CREATE TABLE snapshot_chains (
+    snapshot INTEGER PRIMARY KEY,   -- of snapshots
+    chain TEXT NOT NULL,            -- hash of the image's digest and all diff ids, bottom first
+    layers TEXT NOT NULL            -- diff ids and blobs: a JSON list
+);
+CREATE INDEX snapshot_chains_by_chain ON snapshot_chains (chain);
+CREATE TRIGGER snapshots_deleted AFTER DELETE ON snapshots BEGIN
+    DELETE FROM snapshot_chains WHERE snapshot = OLD.id;
+END;
+
+INSERT INTO image_versions (digest) SELECT DISTINCT digest FROM images;
+UPDATE stacks SET version = (
+    SELECT image_versions.id FROM images JOIN image_versions USING (digest) WHERE images.stack = stacks.id);
 ";
 
 /// Version of the schema that this program writes.

@@ -52,23 +52,27 @@ pub(crate) fn load(connection: &Connection, id: i64) -> rusqlite::Result<Option<
     }))
 }
 
-/// Makes a stack of these layers, bottom first. Injects of `injects_from` count for it as well.
+/// Makes a stack of these layers, bottom first. Injects of the stack `below` count for it as well, and the
+/// image that this began with.
 pub(crate) fn create(
     tx: &Transaction<'_>,
     layers: Vec<i64>,
     host: bool,
     base: usize,
-    injects_from: Option<i64>,
+    below: Option<i64>,
 ) -> rusqlite::Result<Stack> {
-    tx.prepare_cached("INSERT INTO stacks (host, base) VALUES (?1, ?2)")?
-        .execute(params![host, base])?;
+    tx.prepare_cached(
+        "INSERT INTO stacks (host, base, version)
+         VALUES (?1, ?2, (SELECT version FROM stacks WHERE id = ?3))",
+    )?
+    .execute(params![host, base, below])?;
     let id = tx.last_insert_rowid();
     let mut insert =
         tx.prepare_cached("INSERT INTO stack_layers (stack, position, layer) VALUES (?1, ?2, ?3)")?;
     for (position, layer) in layers.iter().enumerate() {
         insert.execute(params![id, position, layer])?;
     }
-    if let Some(from) = injects_from {
+    if let Some(from) = below {
         tx.prepare_cached(
             "INSERT INTO stack_injects (stack, path, inject)
              SELECT ?1, path, inject FROM stack_injects WHERE stack = ?2",
@@ -81,6 +85,26 @@ pub(crate) fn create(
         host,
         base,
     })
+}
+
+/// Says which image a new stack begins with: the version of that digest, made where it is missing.
+pub(crate) fn set_version(
+    tx: &Transaction<'_>,
+    stack: i64,
+    digest: &str,
+    config: Option<&str>,
+    layers: Option<&str>,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO image_versions (digest, config, layers) VALUES (?1, ?2, ?3)
+         ON CONFLICT (digest) DO NOTHING",
+    )?
+    .execute(params![digest, config, layers])?;
+    tx.prepare_cached(
+        "UPDATE stacks SET version = (SELECT id FROM image_versions WHERE digest = ?2) WHERE id = ?1",
+    )?
+    .execute(params![stack, digest])?;
+    Ok(())
 }
 
 /// Makes a stack with one more layer on top.

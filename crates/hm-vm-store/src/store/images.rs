@@ -240,6 +240,7 @@ impl Store {
         let doomed = core.db.write("adding an image", |tx| {
             stack::publish_layer(tx, layer, LayerKind::Image)?;
             let stack = stack::create(tx, vec![layer], image.host, 1, None)?;
+            stack::set_version(tx, stack.id, image.digest, None, None)?;
             let old: Option<i64> = tx
                 .prepare_cached("DELETE FROM images WHERE name = ?1 RETURNING stack")?
                 .query_row([image.name], |row| row.get(0))
