@@ -77,6 +77,12 @@ pub enum StoreError {
     /// The `host` image could not be prepared.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// The caller asked for an end; nothing is left behind.
+    #[error("{0}")]
+    Cancelled(hm_vm_core::Error),
+    /// Images of others, or the places where they lie.
+    #[error(transparent)]
+    Oci(#[from] hm_vm_oci::OciError),
     /// The user namespace in which files are handled could not be made or entered.
     #[error("handling files in the user namespace")]
     Namespace {
@@ -118,6 +124,9 @@ impl StoreError {
                 what: "the image's source".into(),
                 reason: error.to_string(),
             }),
+            Self::Cancelled(error) | Self::Oci(hm_vm_oci::OciError::Cancelled(error)) => {
+                Some(error.clone())
+            }
             Self::BadState { path, reason } => Some(Error::BadState {
                 path: path.display().to_string(),
                 reason: reason.clone(),

@@ -9,6 +9,7 @@
 //! trash/<session>.…   things on the way out
 //! caches/<hash>/      a directory that outlives VMs, made when first asked for
 //! stat-cache/         what scans of host directories saw; can be removed at any time
+//! layer-locks/<hash>  locked by whoever is making the layer of a diff id
 //! reserve             nothing, to be given up when the disk is full
 //! sessions/<n>.lock   locked by the process of the session; the lock dies with it
 //! ```
@@ -113,6 +114,11 @@ impl Layout {
     /// Where scans of host directories remember what they saw.
     pub(crate) fn stat_cache(&self) -> PathBuf {
         self.root.join("stat-cache")
+    }
+
+    /// Locks of layers that are being made. Missing until the first is taken.
+    pub(crate) fn layer_locks(&self) -> PathBuf {
+        self.root.join("layer-locks")
     }
 
     pub(crate) fn sessions(&self) -> PathBuf {

@@ -35,6 +35,7 @@ mod files;
 pub mod host;
 pub mod import;
 pub mod inject;
+mod layer_lock;
 mod layout;
 mod session;
 mod store;
