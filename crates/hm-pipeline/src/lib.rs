@@ -99,6 +99,7 @@
 #![forbid(unsafe_code)]
 
 pub mod condition;
+pub mod configuration;
 pub mod event;
 pub mod graph;
 mod hm_ir;
@@ -114,6 +115,7 @@ mod testing;
 mod words;
 
 pub use condition::{Condition, ConditionError};
+pub use configuration::{Configuration, RemoteCacheMode, RemoteCacheRule};
 pub use event::{RunEvent, RunEventSink, SkipReason, StepOutcome, StepResult, Verdict};
 pub use parse::{Diagnostic, Diagnostics, Format};
 pub use pipeline::{Pipeline, Step, StepId};

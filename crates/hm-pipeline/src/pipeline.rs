@@ -9,6 +9,7 @@ use std::time::Duration;
 use hm_vm_core::NetworkPolicy;
 
 use crate::condition::Condition;
+use crate::configuration::RemoteCacheRule;
 
 /// A step's place in [`Pipeline::steps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +36,8 @@ pub struct Pipeline {
     pub parallelism: Option<NonZeroUsize>,
     /// Git revision that `changed()` compares with, if the file names one.
     pub changed_since: Option<String>,
+    /// Where results are shared with other machines, if the file says so.
+    pub remote_cache: Option<RemoteCacheRule>,
     /// The steps in the order of the file, those of a matrix in the order of its values.
     pub steps: Vec<Step>,
 }
@@ -68,11 +71,11 @@ pub struct Step {
     pub needs: Vec<StepId>,
     /// Host files to bring in. No two have the same target.
     pub injects: Vec<Inject>,
-    /// Absolute guest directory.
+    /// Absolute guest directory; empty for the image's own one.
     pub working_dir: String,
     /// Environment of the pipeline, then of the step.
     pub env: BTreeMap<String, String>,
-    /// User inside, if not root.
+    /// User inside, if not the image's.
     pub user: Option<String>,
     /// Wall-clock time of one try.
     pub timeout: Option<Duration>,
@@ -99,8 +102,8 @@ pub struct Step {
 }
 
 impl Step {
-    /// A step that has what every step has, and the default of everything else: it runs in `/` as root, without a
-    /// network or limits, and is cached.
+    /// A step that has what every step has, and the default of everything else: it runs where and as whom its image
+    /// says, without a network or limits, and is cached.
     pub fn new(name: impl Into<String>, base: StepBase, run: impl Into<String>) -> Self {
         let name = name.into();
         Self {
@@ -111,7 +114,7 @@ impl Step {
             base,
             needs: Vec::new(),
             injects: Vec::new(),
-            working_dir: "/".to_owned(),
+            working_dir: String::new(),
             env: BTreeMap::new(),
             user: None,
             timeout: None,
@@ -263,9 +266,9 @@ pub struct Service {
     pub run: String,
     /// Environment of the pipeline, then of the service.
     pub env: BTreeMap<String, String>,
-    /// Absolute guest directory.
+    /// Absolute guest directory; empty for the image's own one.
     pub working_dir: String,
-    /// User inside, if not root.
+    /// User inside, if not the image's.
     pub user: Option<String>,
     /// What its VM may use.
     pub limits: StepLimits,

@@ -22,6 +22,7 @@ pub(crate) fn pipeline(steps: Vec<Step>) -> Pipeline {
         timeout: None,
         parallelism: None,
         changed_since: None,
+        remote_cache: None,
         steps,
     }
 }

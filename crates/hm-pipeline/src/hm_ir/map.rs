@@ -92,6 +92,7 @@ pub(crate) fn read(root: &Node, directory: &Path, reader: &mut Reader<'_>) -> Op
             .map(|seconds| Duration::from_secs(seconds.0)),
         parallelism: None,
         changed_since: None,
+        remote_cache: None,
         steps,
     })
 }

@@ -80,6 +80,9 @@ pub(crate) fn build(
         changed_since: table
             .and_then(|table| table.changed_since.as_ref())
             .map(|revision| revision.value.clone()),
+        remote_cache: table
+            .and_then(|table| table.remote_cache.as_ref())
+            .map(super::registries::remote_cache),
         steps,
     })
 }
@@ -137,7 +140,7 @@ fn build_step(
 ) -> Option<Step> {
     let mut table = step.table?;
     let own = inherited[index].clone();
-    let working_dir = own.working_dir.unwrap_or_else(|| "/".to_owned());
+    let working_dir = own.working_dir.unwrap_or_default();
     let base = step_base(&table, links, common, reader);
     let from = links.from.map(|arrow| arrow.to);
     let needs = links.needs.iter().map(|arrow| arrow.to);
@@ -274,9 +277,7 @@ fn build_service(
         base,
         run: table.run.0?.value,
         env,
-        working_dir: workdir
-            .or(parent.working_dir)
-            .unwrap_or_else(|| "/".to_owned()),
+        working_dir: workdir.or(parent.working_dir).unwrap_or_default(),
         user: user.or(parent.user),
         limits: StepLimits {
             cpus: table.cpus.map(|count| clamp(count.0)),

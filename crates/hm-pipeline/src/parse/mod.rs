@@ -14,6 +14,8 @@
 //! | `toml`, `json` | from text to the tree |
 //! | `reader` | collects problems |
 //! | `table`, `values`, `forms`, `quantities`, `names` | the kinds of values, each with its reader and its schema |
+//! | `registries` | what the pipeline file and the configuration say of registries |
+//! | `configuration` | the user's configuration file |
 //! | `model`, `unions` | the tables of the file; its reader and its schema are made from the same lines |
 //! | `matrix`, `expand` | from a step of the file to its steps |
 //! | `link` | `from`, `needs`, cycles |
@@ -21,6 +23,7 @@
 //! | `diagnostics` | what the user sees of problems |
 
 mod build;
+mod configuration;
 mod diagnostics;
 mod expand;
 mod forms;
@@ -33,12 +36,14 @@ mod parts;
 mod quantities;
 mod read;
 mod reader;
+mod registries;
 pub(crate) mod table;
 mod toml;
 mod tree;
 mod unions;
 mod values;
 
+pub use configuration::read_configuration;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use read::{Format, SIZE_LIMIT, STEP_LIMIT, read};
 

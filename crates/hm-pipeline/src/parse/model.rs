@@ -5,6 +5,7 @@ use super::forms::{
 };
 use super::names::{CacheName, ServiceName, StepName, VariableName};
 use super::quantities::{Disk, Memory, Time};
+use super::registries::{RemoteMode, Repository};
 use super::table::table;
 use super::unions::{CacheWord, EnvValue, MatrixTable, Secrets, TextOr};
 use super::values::{As, Bool, Count, Map, Must, OneOrMany, Raw, Text};
@@ -34,6 +35,16 @@ table! {
         backend: Option<As<Line>>,
         /// Git revision that `changed()` compares with.
         changed_since: Option<As<Revision>>,
+        /// Repository of a registry in which results are shared with other machines: its name, or a table. Default: that of the configuration of hmvm, else none.
+        remote_cache: Option<TextOr<As<Repository>, RemoteCacheTable>>,
+    }
+
+    /// A cache shared with other machines.
+    RemoteCacheTable {
+        /// Repository of a registry, as `registry.example/team/cache`.
+        repository: As<Repository>,
+        /// `read-write` (the default): results are shared. `read-only`: they are taken, and none is given.
+        mode: Option<As<RemoteMode>>,
     }
 
     /// A command in a VM.
@@ -48,13 +59,13 @@ table! {
         needs: Option<OneOrMany<Text>>,
         /// Host directories and files to bring in.
         inject: Option<OneOrMany<TextOr<As<Filled>, InjectTable>>>,
-        /// Absolute guest directory in which the command runs. Default: that of the step it forks from; else `/src` when something is injected without a target; else `/`.
+        /// Absolute guest directory in which the command runs. Default: that of the step it forks from; else `/src` when something is injected without a target; else that of the image.
         workdir: Option<As<GuestPath>>,
         /// Environment of the step, above that of the pipeline.
         env: Option<Map<VariableName, EnvValue>>,
         /// Program and options in place of `sh`, as `bash -e`; `-c` and the command follow. Default: that of the step it forks from.
         shell: Option<As<Line>>,
-        /// User inside. Default: that of the step it forks from, else root.
+        /// User inside. Default: that of the step it forks from, else that of the image, else root.
         user: Option<As<Line>>,
         /// Wall-clock time of one try.
         timeout: Option<As<Time>>,
@@ -154,9 +165,9 @@ table! {
         from: Option<Text>,
         /// Environment of the service, above that of the pipeline.
         env: Option<Map<VariableName, EnvValue>>,
-        /// Absolute guest directory in which the command runs. Default: that of the step it forks from, else `/`.
+        /// Absolute guest directory in which the command runs. Default: that of the step it forks from, else that of the image.
         workdir: Option<As<GuestPath>>,
-        /// User inside. Default: that of the step it forks from, else root.
+        /// User inside. Default: that of the step it forks from, else that of the image, else root.
         user: Option<As<Line>>,
         /// Processors that the VM may use.
         cpus: Option<Count<1, 4096>>,

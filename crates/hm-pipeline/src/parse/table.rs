@@ -122,6 +122,13 @@ fn meant<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
         ("src", "source"),
         ("dest", "target"),
         ("destination", "target"),
+        ("insecure", "plain_http"),
+        ("http", "plain_http"),
+        ("certificates", "ca"),
+        ("roots", "ca"),
+        ("url", "repository"),
+        ("ref", "repository"),
+        ("registry", "registries"),
     ];
     let other = key.replace('-', "_");
     nearest(key, known.iter().copied()).or_else(|| {
