@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Platform};
+use crate::{Digest, Platform, bounded};
 
 /// Media types.
 pub mod media {
@@ -28,8 +28,17 @@ pub mod media {
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     /// Docker's layer, compressed with gzip whatever its name says.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Docker's layer, not compressed.
+    pub const DOCKER_LAYER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
+    /// Docker's layer, compressed with zstd.
+    pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
     /// Docker's layer that lies elsewhere.
     pub const DOCKER_FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    /// Docker's layers that lie elsewhere, however they are compressed.
+    pub(crate) const DOCKER_FOREIGN_PREFIX: &str = "application/vnd.docker.image.rootfs.foreign.";
+    /// The OCI's layers that lie elsewhere, however they are compressed.
+    pub(crate) const NONDISTRIBUTABLE_PREFIX: &str =
+        "application/vnd.oci.image.layer.nondistributable.";
 }
 
 /// What a manifest says of a part of an image: its name is its digest.
@@ -44,10 +53,18 @@ pub struct Descriptor {
     /// Number of these bytes.
     pub size: u64,
     /// Other places where it lies: of foreign layers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::entries",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub urls: Vec<String>,
     /// What is said of it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::table",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// What it runs on, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,4 +88,33 @@ impl Descriptor {
     pub fn of(media_type: &str, bytes: &[u8]) -> Self {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
+
+    /// Whether it is a layer that registries need not have, as parts of Windows were.
+    pub fn is_foreign(&self) -> bool {
+        self.media_type.starts_with(media::DOCKER_FOREIGN_PREFIX)
+            || self.media_type.starts_with(media::NONDISTRIBUTABLE_PREFIX)
+    }
+
+    /// How its bytes are compressed, by what the media type says. Writers err: the first bytes decide.
+    pub fn compression(&self) -> Compression {
+        match self.media_type.rsplit(['.', '+']).next() {
+            Some("gzip") => Compression::Gzip,
+            Some("zstd") => Compression::Zstd,
+            Some("tar") => Compression::None,
+            _ => Compression::Unknown,
+        }
+    }
+}
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// With gzip.
+    Gzip,
+    /// With zstd.
+    Zstd,
+    /// Nothing is said, or something that is not known.
+    Unknown,
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with images of others.
 
+use std::fmt;
 use std::io;
 
 use hm_vm_core::Error;
@@ -84,6 +85,16 @@ impl OciError {
             what: what.into(),
             reason: reason.into(),
         }
+    }
+
+    /// A failure to do something to a file of this machine; what a source or [`Verified`](crate::Verified) put into the
+    /// `std::io::Error` comes out of it again.
+    pub fn of_io(doing: &'static str, path: impl fmt::Display, source: io::Error) -> Self {
+        source.downcast().unwrap_or_else(|source| Self::Io {
+            doing,
+            path: path.to_string(),
+            source,
+        })
     }
 
     /// Whether it may work another time, or elsewhere: a cache may go on without.

@@ -4,23 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
-
-/// What a program runs on, in the words of the OCI: `linux`, `amd64`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// Operating system.
-    pub os: String,
-    /// Processor.
-    pub architecture: String,
-    /// Its version: `v7` of `arm`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
-}
+use crate::manifest::json;
+use crate::{Digest, MAX_CONFIG_BYTES, OciError, Platform, bounded};
 
 /// An image's configuration. Unknown fields are left out; the digest is that of the bytes that it was read
 /// from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Document")]
 pub struct ImageConfig {
     /// When it was made, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,6 +28,59 @@ pub struct ImageConfig {
     pub history: Vec<History>,
 }
 
+impl ImageConfig {
+    /// Reads one that a stranger wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`OciError::Invalid`] when it is larger than [`MAX_CONFIG_BYTES`] or is none, or has more layers, variables or
+    /// anything else than is sensible.
+    pub fn parse(bytes: &[u8]) -> Result<Self, OciError> {
+        let bad = |reason: String| OciError::invalid("the configuration of the image", reason);
+        if bytes.len() as u64 > MAX_CONFIG_BYTES {
+            return Err(bad(format!("it has more than {MAX_CONFIG_BYTES} bytes")));
+        }
+        serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))
+    }
+
+    /// As it is written: the same configuration has always the same bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        json(self)
+    }
+}
+
+/// A configuration as it is read. Flattening, which serde does by keeping every unknown field in memory, is for
+/// writing only.
+#[derive(Deserialize)]
+struct Document {
+    created: Option<String>,
+    #[serde(default)]
+    os: Option<String>,
+    #[serde(default)]
+    architecture: Option<String>,
+    variant: Option<String>,
+    config: Option<Execution>,
+    rootfs: RootFs,
+    #[serde(default, deserialize_with = "bounded::entries")]
+    history: Vec<History>,
+}
+
+impl From<Document> for ImageConfig {
+    fn from(document: Document) -> Self {
+        Self {
+            created: document.created,
+            platform: Platform {
+                os: document.os.unwrap_or_default(),
+                architecture: document.architecture.unwrap_or_default(),
+                variant: document.variant.filter(|variant| !variant.is_empty()),
+            },
+            config: document.config,
+            rootfs: document.rootfs,
+            history: document.history,
+        }
+    }
+}
+
 /// The layers of an image, bottom first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
@@ -45,7 +88,7 @@ pub struct RootFs {
     #[serde(rename = "type", default)]
     pub kind: String,
     /// Digest of each layer's archive, without compression.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::parts")]
     pub diff_ids: Vec<Digest>,
 }
 
@@ -57,19 +100,35 @@ pub struct Execution {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// `NAME=VALUE`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::words",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub env: Option<Vec<String>>,
     /// What runs. Kept, not used: commands are the user's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::words",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub entrypoint: Option<Vec<String>>,
     /// Its arguments.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::words",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub cmd: Option<Vec<String>>,
     /// Where it runs; empty for `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
     /// What is said of the image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::optional_table",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub labels: Option<BTreeMap<String, String>>,
 }
 
@@ -88,4 +147,59 @@ pub struct History {
     /// Whether it made no layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_layer: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCKERS: &str = r#"{"architecture":"amd64","config":{"Hostname":"","User":"","AttachStdin":false,
+        "Env":["PATH=/usr/bin:/bin","A=b c"],"Cmd":["sh"],"Image":"sha256:x","Volumes":null,"WorkingDir":"/w",
+        "Entrypoint":null,"OnBuild":null,"Labels":null},"container":"0","container_config":{"Env":[{}]},
+        "created":"2024-01-01T00:00:00Z","docker_version":"20.10","history":[{"created":"2024-01-01T00:00:00Z",
+        "created_by":"/bin/sh","empty_layer":true}],"os":"linux","rootfs":{"type":"layers","diff_ids":null}}"#;
+
+    #[test]
+    fn what_docker_writes_is_read() {
+        let config = ImageConfig::parse(DOCKERS.as_bytes()).unwrap();
+        let execution = config.config.clone().unwrap();
+        assert_eq!(execution.env.unwrap(), ["PATH=/usr/bin:/bin", "A=b c"]);
+        assert_eq!(execution.working_dir.as_deref(), Some("/w"));
+        assert_eq!((execution.entrypoint, execution.labels), (None, None));
+        assert_eq!(config.platform.to_string(), "linux/amd64");
+        assert!(config.rootfs.diff_ids.is_empty());
+        assert_eq!(config.history[0].empty_layer, Some(true));
+        let bytes = config.to_bytes();
+        assert_eq!(ImageConfig::parse(&bytes).unwrap(), config);
+        assert_eq!(bytes, config.to_bytes());
+    }
+
+    #[test]
+    fn a_single_word_is_a_list_of_one() {
+        let config = r#"{"rootfs":{},"config":{"Entrypoint":"/bin/x","Cmd":[]}}"#;
+        let execution = ImageConfig::parse(config.as_bytes())
+            .unwrap()
+            .config
+            .unwrap();
+        assert_eq!(execution.entrypoint.unwrap(), ["/bin/x"]);
+    }
+
+    #[test]
+    fn lists_without_end_are_refused_early() {
+        let many = |item: &str, count: usize| vec![item; count].join(",");
+        for hostile in [
+            format!(r#"{{"rootfs":{{}},"history":[{}]}}"#, many("{}", 1 << 17)),
+            format!(
+                r#"{{"rootfs":{{}},"config":{{"Env":[{}]}}}}"#,
+                many(r#""""#, 1 << 17)
+            ),
+            format!(
+                r#"{{"rootfs":{{"diff_ids":[{}]}}}}"#,
+                many(&format!(r#""{}""#, Digest::of(b"")), 5000)
+            ),
+            "[".repeat(100_000),
+        ] {
+            assert!(ImageConfig::parse(hostile.as_bytes()).is_err());
+        }
+    }
 }

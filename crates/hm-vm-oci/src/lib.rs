@@ -13,20 +13,25 @@
 //! Everything here blocks the calling thread, within the time limits that a source was made with.
 #![forbid(unsafe_code)]
 
+mod bounded;
 mod descriptor;
 mod digest;
 mod error;
 mod image;
 mod manifest;
+mod platform;
 mod reference;
+mod resolve;
 mod transfer;
 mod verified;
 
-pub use descriptor::{Descriptor, media};
+pub use descriptor::{Compression, Descriptor, media};
 pub use digest::{Digest, Hasher};
 pub use error::OciError;
-pub use image::{Execution, History, ImageConfig, Platform, RootFs};
-pub use manifest::{Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, RawManifest};
+pub use image::{Execution, History, ImageConfig, RootFs};
+pub use manifest::{Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, Parsed, RawManifest};
+pub use platform::Platform;
 pub use reference::Reference;
+pub use resolve::{Resolved, read_blob, resolve};
 pub use transfer::{Destination, Source};
 pub use verified::Verified;
