@@ -51,7 +51,7 @@ fn the_promised_example() {
     };
     assert_eq!(deps.base, StepBase::Image("debian:bookworm".to_owned()));
     assert_eq!(deps.network, NetworkPolicy::Outbound);
-    assert_eq!(deps.working_dir, "/");
+    assert_eq!(deps.working_dir, "");
     assert_eq!(build.base, StepBase::Step(StepId(0)));
     assert_eq!(build.injects[0].source, PathBuf::from("."));
     assert_eq!(build.injects[0].target, "/src");
@@ -232,7 +232,7 @@ fn services() {
         ready(ReadyCheck::Command("curl localhost".to_owned()), 60)
     );
     assert_eq!(log.base, StepBase::Image("debian:bookworm".to_owned()));
-    assert_eq!(log.working_dir, "/");
+    assert_eq!(log.working_dir, "");
     assert_eq!(log.ready, ready(ReadyCheck::Line("started".to_owned()), 60));
 }
 
@@ -242,7 +242,7 @@ fn defaults() {
     assert_eq!(pipeline.name, "project");
     let step = &pipeline.steps[0];
     assert_eq!(step.base, StepBase::Image("host".to_owned()));
-    assert_eq!(step.working_dir, "/");
+    assert_eq!(step.working_dir, "", "the image says it");
     assert_eq!(step.cache, CacheRule::default());
     assert_eq!(
         (step.retries, step.timeout, step.allow_failure),
@@ -268,7 +268,7 @@ f = { run = "x", from = "e", inject = "." }
         .iter()
         .map(|step| &*step.working_dir)
         .collect();
-    assert_eq!(directories, ["/", "/src", "/src", "/", "/", "/"]);
+    assert_eq!(directories, ["", "/src", "/src", "", "/", "/"]);
 }
 
 #[test]
