@@ -39,6 +39,7 @@ mod layer_lock;
 mod layout;
 mod session;
 mod store;
+mod transfer;
 mod tree;
 mod view;
 mod vm;
@@ -47,6 +48,7 @@ pub use beneath::FileFailure;
 pub use caches::{CacheInfo, CacheLock};
 pub use error::StoreError;
 pub use store::{CollectReport, ImageInfo, Leftover, SnapshotInfo, Store, StoreStats};
+pub use transfer::{TransferPart, TransferWatch, Unwatched};
 pub use view::{
     Change, ChangeKind, CopyOptions, CopyReport, DirEntry, FileKind, Metadata, View, WalkEntry,
 };
