@@ -9,3 +9,5 @@ mod broken_backend;
 mod fake;
 #[path = "runner/fake_conformance.rs"]
 mod fake_conformance;
+#[path = "runner/registry.rs"]
+mod registry;
