@@ -11,3 +11,5 @@ mod fake;
 mod fake_conformance;
 #[path = "runner/registry.rs"]
 mod registry;
+#[path = "runner/registry_faults.rs"]
+mod registry_faults;

@@ -134,17 +134,29 @@ impl TestImage {
     ///
     /// When `skopeo` fails.
     pub fn push_with(&self, server: &RegistryServer, name: &str, options: &[&str]) -> Result<()> {
+        let credentials = if server.setup().htpasswd {
+            format!("--dest-creds={USER}:{PASSWORD}")
+        } else {
+            "--dest-no-creds".to_owned()
+        };
+        let mut all = vec![credentials.as_str()];
+        all.extend(options);
+        self.push_to(server.address(), name, &all)
+    }
+
+    /// Puts the image into whatever listens at `address`, such as a proxy before a registry, with
+    /// more options of `skopeo copy`.
+    ///
+    /// # Errors
+    ///
+    /// When `skopeo` fails.
+    pub fn push_to(&self, address: &str, name: &str, options: &[&str]) -> Result<()> {
         run("skopeo", |command| {
-            command.args(["--insecure-policy", "copy", "--dest-tls-verify=false"]);
-            if server.setup().htpasswd {
-                command.arg(format!("--dest-creds={USER}:{PASSWORD}"));
-            } else {
-                command.arg("--dest-no-creds");
-            }
             command
+                .args(["--insecure-policy", "copy", "--dest-tls-verify=false"])
                 .args(options)
                 .arg(format!("oci:{}", self.place()))
-                .arg(format!("docker://{}/{name}", server.address()))
+                .arg(format!("docker://{address}/{name}"))
         })
     }
 }
