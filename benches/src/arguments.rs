@@ -33,6 +33,7 @@ pub(crate) enum Part {
     Chain,
     Parallel,
     Workspace,
+    Images,
     Lines,
     Registry,
     Memory,
@@ -47,6 +48,7 @@ impl Part {
                 | Self::Chain
                 | Self::Parallel
                 | Self::Workspace
+                | Self::Images
                 | Self::Lines
                 | Self::Memory
         )

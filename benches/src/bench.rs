@@ -20,6 +20,8 @@ pub(crate) struct Bench {
     pub(crate) repository: PathBuf,
     /// Where everything is kept, on a real disk.
     pub(crate) folder: PathBuf,
+    /// The Debian root, as a tar.
+    pub(crate) tar: PathBuf,
     /// The program, built like this one.
     pub(crate) hmvm: Result<PathBuf, String>,
     pub(crate) ours: Result<Ours, String>,
@@ -79,6 +81,7 @@ impl Bench {
             daemon,
             repository,
             folder,
+            tar,
         };
         bench.tell_what_is_missing();
         Ok(bench)

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod bench;
+mod images;
 mod machine;
 mod measure;
 mod ours;

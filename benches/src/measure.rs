@@ -1,7 +1,10 @@
 //! Racers that take turns, and what came out.
 
 use std::fmt;
+use std::process::Child;
 use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) enum Who {
     BuildKit,
     /// `buildah build --layers`.
     Buildah,
+    /// `skopeo copy` to a layout, then `umoci unpack`.
+    SkopeoUmoci,
 }
 
 impl fmt::Display for Who {
@@ -32,6 +37,7 @@ impl fmt::Display for Who {
             Self::DockerOnly => "Docker-only crate",
             Self::BuildKit => "docker build",
             Self::Buildah => "buildah",
+            Self::SkopeoUmoci => "skopeo + umoci",
         })
     }
 }
@@ -200,6 +206,31 @@ impl<'a> Lane<'a> {
         };
         (self.racer.who, outcome)
     }
+}
+
+/// Waits for the end of a process that must succeed, and looks at its peak of memory on the way; in KiB.
+pub(crate) fn peak_until_the_end(child: &mut Child) -> anyhow::Result<i64> {
+    let path = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        if let Some(status) = child.try_wait().context("waiting for hmvm")? {
+            ensure!(status.success(), "hmvm failed: {status}");
+            return Ok(peak);
+        }
+        // A process that just ended has none any more.
+        peak = kib(&path, "VmHWM:").map_or(peak, |now| now.max(peak));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// One line of a table of `name: number kB`, in KiB.
+pub(crate) fn kib(path: &str, name: &str) -> anyhow::Result<i64> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("{path} has no {name}"))
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Pipelines {
         };
         let mut import = pipelines.command(pipelines.folder.path(), &["image", "import"]);
         import.arg(tar).arg(IMAGE);
-        succeed(import)?;
+        succeed(&mut import)?;
         Ok(pipelines)
     }
 
@@ -109,7 +109,7 @@ impl Pipelines {
 
     /// The same with `--json`, to see what became of the steps. Not for measuring.
     pub(crate) fn steps(&self, directory: &Path) -> anyhow::Result<Steps> {
-        let output = succeed(self.command(directory, &["run", "--json"]))?;
+        let output = succeed(&mut self.command(directory, &["run", "--json"]))?;
         let mut steps = Steps::default();
         for line in output.lines() {
             let event: Value = serde_json::from_str(line).context("reading an event")?;
@@ -135,7 +135,8 @@ impl Pipelines {
     }
 }
 
-fn succeed(mut command: Command) -> anyhow::Result<String> {
+/// Runs a program that must succeed, and gives what it said.
+pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<String> {
     let output = command
         .output()
         .with_context(|| format!("starting {command:?}"))?;

@@ -175,6 +175,8 @@ medians, the fastest round, how many times our median a racer takes, and the num
 - **Docker-only crate**: `hm-vm` 0.0.9 from crates.io on the same daemon.
 - **docker build**: the same daemon's BuildKit; **buildah**: `buildah build --layers`. Both from a `Dockerfile` of `RUN` lines;
   fresh is `--no-cache`. Beside them hm-vm is the program `hmvm run`, from its start to its end, with a store of its own.
+- **skopeo + umoci**: `skopeo copy` to a layout and `umoci unpack`, what one takes without a daemon. The registry is Debian's
+  `docker-registry` on this machine; beside them hm-vm is the program `hmvm` with a new store each round. Nobody waits for the disk.
 
 A snapshot of ours is visible at once and synced to disk in the background (see [caching.md](caching.md)); the time is until it
 is visible. `docker commit` does not wait for the disk either. A registry `get` of ours also counts the hit and keeps a strict

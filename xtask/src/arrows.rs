@@ -36,7 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hmvm", &["hm-pipeline", "hm-vm"]),
     ("hm-vm-testkit", &["hm-vm-core"]),
     // Measures what the library's users see.
-    ("hm-vm-bench", &["hm-vm"]),
+    ("hm-vm-bench", &["hm-vm", "hm-vm-testkit"]),
     ("xtask", &[]),
 ];
 

@@ -3,15 +3,15 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
 use super::chain::pipelines;
-use super::memory::{kib, mib};
+use super::memory::mib;
 use crate::bench::Bench;
-use crate::measure::{Racer, Who, race};
+use crate::measure::{Racer, Who, peak_until_the_end, race};
 use crate::pipelines::Pipelines;
 use crate::report::Report;
 use crate::row::{Figure, Row, Target};
@@ -73,21 +73,6 @@ fn run(pipelines: &Pipelines, lines: u64) -> anyhow::Result<(Duration, i64)> {
     check(&path, lines)?;
     std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
     Ok((duration, peak))
-}
-
-/// Waits, and looks at the peak of memory on the way.
-fn peak_until_the_end(child: &mut Child) -> anyhow::Result<i64> {
-    let path = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    loop {
-        if let Some(status) = child.try_wait().context("waiting for hmvm")? {
-            ensure!(status.success(), "hmvm run failed: {status}");
-            return Ok(peak);
-        }
-        // A process that just ended has none any more.
-        peak = kib(&path, "VmHWM:").map_or(peak, |now| now.max(peak));
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Every line must be there, behind whatever `hmvm` puts before it.

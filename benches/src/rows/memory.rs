@@ -9,6 +9,7 @@ use hm_vm::{OutputSink, Vm, VmBackend, VmConfig};
 
 use super::steps::ours;
 use crate::bench::Bench;
+use crate::measure::kib;
 use crate::ours::{IMAGE, Ours};
 use crate::row::Figure;
 
@@ -162,16 +163,6 @@ impl OutputSink for Counted {
     }
 
     fn on_stderr(&self, _line: &str) {}
-}
-
-/// One line of a table of `name: number kB`, in KiB.
-pub(super) fn kib(path: &str, name: &str) -> anyhow::Result<i64> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
-    text.lines()
-        .find_map(|line| line.strip_prefix(name))
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|number| number.parse().ok())
-        .with_context(|| format!("{path} has no {name}"))
 }
 
 fn status(name: &str) -> anyhow::Result<i64> {

@@ -2,6 +2,7 @@
 
 mod chain;
 mod fork;
+mod images;
 mod inject;
 mod lines;
 mod memory;
