@@ -201,6 +201,9 @@ pub struct StepDetail {
     pub usage: Option<ResourceUsage>,
     /// For a cached step: the time that it took when it ran.
     pub saved: Option<Duration>,
+    /// For a cached step: bytes that came from a cache shared with other machines; `None` where the result was
+    /// here already.
+    pub fetched_bytes: Option<u64>,
     /// Files that were brought to the host.
     pub output_files: u64,
 }

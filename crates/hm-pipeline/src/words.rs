@@ -8,6 +8,7 @@ use crate::plan::{Decision, Plan, RunReason};
 /// What the plan made of a step.
 pub(crate) fn decision(plan: &Plan, decision: &Decision) -> String {
     match decision {
+        Decision::Hit(entry) if entry.elsewhere => "its result is in the shared cache".into(),
         Decision::Hit(_) => "its result is known".into(),
         Decision::Run(reason) => run(plan, reason),
         Decision::Skip(reason) => skip(plan, reason),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hm_pipeline::parse::{Format, read, read_configuration};
+use hm_pipeline::parse::{Format, read, read_configuration, read_remote_cache};
 use hm_pipeline::{Configuration, RemoteCacheMode, RemoteCacheRule};
 
 fn rule(repository: &str, mode: Option<RemoteCacheMode>) -> RemoteCacheRule {
@@ -164,4 +164,29 @@ fn a_pipeline_names_its_cache_in_either_form() {
     );
     assert!(pipeline("{ mode = \"read-write\" }").is_err());
     assert!(pipeline("\"r.example/c:tag\"").is_err());
+}
+
+#[test]
+fn an_option_says_repository_and_mode_in_one_word() {
+    let read = |text| read_remote_cache(text).map_err(|wrong| (wrong.message, wrong.suggestion));
+    assert_eq!(read("r.example/c"), Ok(rule("r.example/c", None)));
+    let read_only = Some(RemoteCacheMode::ReadOnly);
+    assert_eq!(
+        read("r.example/c,mode=read-only"),
+        Ok(rule("r.example/c", read_only))
+    );
+    for wrong in [
+        "",
+        "c",
+        "r.example/c,",
+        "r.example/c,mode=",
+        "r.example/c,read-only",
+    ] {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+    let hint = Some("did you mean \"read-only\"?".to_owned());
+    assert_eq!(
+        read("r.example/c,mode=readonly"),
+        Err(("unknown value `readonly`".to_owned(), hint))
+    );
 }

@@ -149,6 +149,7 @@ fn variety() -> Plan {
         parent: None,
         created: SystemTime::UNIX_EPOCH,
         cost: Some(Duration::from_secs(90)),
+        elsewhere: false,
     });
     plan.steps[3].decision = Decision::Skip(SkipReason::Condition);
     plan

@@ -46,6 +46,7 @@ mod values;
 pub use configuration::read_configuration;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use read::{Format, SIZE_LIMIT, STEP_LIMIT, read};
+pub use registries::read_remote_cache;
 
 pub(crate) use build::{DEFAULT_IMAGE, directory_name};
 pub(crate) use forms::{Filled, Line};

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
+use super::diagnostics::Diagnostic;
 use super::forms::{choice_schema, choose};
 use super::model::RemoteCacheTable;
 use super::names::Name;
@@ -136,6 +137,34 @@ impl Form for HostFile {
     fn schema() -> Json {
         json!({ "examples": ["/etc/ssl/registry.pem"] })
     }
+}
+
+/// Reads `REPOSITORY[,mode=MODE]`, as options and variables have it.
+///
+/// # Errors
+///
+/// What is wrong with it, and what to write instead.
+pub fn read_remote_cache(text: &str) -> Result<RemoteCacheRule, Diagnostic> {
+    let wrong = |wrong: Wrong| Diagnostic {
+        line: 1,
+        column: 1,
+        text: text.to_owned(),
+        message: wrong.message,
+        suggestion: wrong.suggestion,
+    };
+    let mut parts = text.split(',');
+    let repository = Repository::parse(parts.next().unwrap_or_default()).map_err(wrong)?;
+    let mut mode = None;
+    for part in parts {
+        let Some(value) = part.strip_prefix("mode=") else {
+            return Err(wrong(Wrong::new(
+                format!("unknown addition `{part}`"),
+                format!("write {repository},mode=read-only"),
+            )));
+        };
+        mode = Some(RemoteMode::parse(value).map_err(wrong)?);
+    }
+    Ok(RemoteCacheRule { repository, mode })
 }
 
 /// The short form and the long one are the same.

@@ -48,6 +48,8 @@ pub struct CachedEntry {
     pub created: SystemTime,
     /// How long the step took then.
     pub cost: Option<Duration>,
+    /// Whether it lies in a cache shared with other machines, and not here yet.
+    pub elsewhere: bool,
 }
 
 /// What became of an entry.

@@ -24,6 +24,7 @@ mod decide;
 mod digests;
 mod error;
 mod forks;
+mod images;
 mod inputs;
 mod keys;
 mod make;
@@ -38,5 +39,6 @@ pub(crate) mod tests;
 
 pub use error::PlanError;
 pub use forks::Forks;
+pub use images::images;
 pub use inputs::{CachedEntry, LostEntry, PlanInputs};
 pub use model::{Decision, Plan, PlanOptions, PlannedInject, PlannedStep, RunReason};

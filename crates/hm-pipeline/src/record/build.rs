@@ -60,7 +60,6 @@ impl StepRecord {
             self.key.clone_from(&detail.key);
             self.components = None;
             self.surroundings = Some(surroundings(plan.pipeline.step(StepId(self.place))));
-            self.surroundings = Some(surroundings(plan.pipeline.step(StepId(self.place))));
         }
         self.outcome = Some(result.outcome.name().into());
         self.message = words::outcome(plan, &result.outcome);
@@ -73,6 +72,7 @@ impl StepRecord {
         self.attempt = result.attempt;
         self.took_ms = (result.attempt > 0).then(|| millis(result.took));
         self.saved_ms = detail.saved.map(millis);
+        self.fetched_bytes = detail.fetched_bytes;
         self.snapshot = detail.snapshot.as_ref().map(text);
         self.kept = detail.kept.as_ref().map(text);
         let log = detail.log.as_deref().and_then(|path| path.file_name());

@@ -130,6 +130,9 @@ pub struct StepRecord {
     /// For a cached step, how long it took when it ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub saved_ms: Option<u64>,
+    /// For a cached step whose result came from a cache shared with other machines, the bytes that came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetched_bytes: Option<u64>,
     /// Its snapshot. It may be gone since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,

@@ -88,6 +88,7 @@ fn entry(snapshot: SnapshotId, parent: Option<SnapshotId>) -> CachedEntry {
         parent,
         created: SystemTime::now(),
         cost: Some(Duration::from_secs(1)),
+        elsewhere: false,
     }
 }
 

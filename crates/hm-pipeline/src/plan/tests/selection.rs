@@ -1,8 +1,8 @@
 //! Which steps belong to a run, in which order, and who goes on in whose VM.
 
 use super::fake::{World, order, targets};
-use crate::pipeline::{Pipeline, StepId};
-use crate::plan::{Plan, PlanError, PlanOptions};
+use crate::pipeline::{Pipeline, StepBase, StepId};
+use crate::plan::{self, Plan, PlanError, PlanOptions};
 use crate::testing::{pipeline, plan, step};
 
 /// A matrix `test` on `build`, which needs `lint`; and `docs` alone.
@@ -131,4 +131,21 @@ async fn nobody_goes_on_where_nothing_runs() {
     assert_eq!(first.parent(StepId(2)), Some(StepId(0)));
     let named = world.plan(&project, &targets(&["b"])).await;
     assert!(named.runs(StepId(1)) && !named.runs(StepId(2)));
+}
+
+#[test]
+fn the_images_of_a_run_are_those_of_its_steps() {
+    let mut project = project();
+    project.steps[3].base = StepBase::Image("lint:1".into());
+    let images = |options: &PlanOptions| {
+        let images = plan::images(&project, options).expect("images");
+        images.into_iter().collect::<Vec<_>>()
+    };
+    let all = images(&PlanOptions::default());
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(images(&targets(&["lint"])), ["lint:1"]);
+    assert_eq!(images(&targets(&["test"])), all);
+    assert!(!images(&targets(&["docs"])).contains(&"lint:1".to_owned()));
+    let unknown = plan::images(&project, &targets(&["biuld"]));
+    assert!(matches!(unknown, Err(PlanError::UnknownStep { .. })));
 }

@@ -94,6 +94,7 @@ pub(super) fn hit() -> Decision {
         parent: None,
         created: std::time::UNIX_EPOCH,
         cost: None,
+        elsewhere: false,
     })
 }
 
