@@ -25,6 +25,12 @@ pub enum OciError {
         /// Whom.
         place: String,
     },
+    /// A file or directory that contains no image; perhaps a root file system.
+    #[error("{path} is no image: neither an OCI layout, nor what docker save or podman save write")]
+    NoImage {
+        /// It.
+        path: String,
+    },
     /// The other side wants other credentials, or none will do.
     #[error("{place} refuses {doing}: {reason}")]
     Denied {

@@ -13,11 +13,13 @@
 //! Everything here blocks the calling thread, within the time limits that a source was made with.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod bounded;
 mod descriptor;
 mod digest;
 mod error;
 mod image;
+mod layout;
 mod manifest;
 mod platform;
 mod reference;
@@ -25,10 +27,12 @@ mod resolve;
 mod transfer;
 mod verified;
 
+pub use archive::{ArchiveWriter, LocalOptions, Members, open_local, open_local_with};
 pub use descriptor::{Compression, Descriptor, media};
 pub use digest::{Digest, Hasher};
 pub use error::OciError;
 pub use image::{Execution, History, ImageConfig, RootFs};
+pub use layout::LayoutWriter;
 pub use manifest::{Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, Parsed, RawManifest};
 pub use platform::Platform;
 pub use reference::Reference;

@@ -198,13 +198,13 @@ mod tests {
 
     #[test]
     fn what_runs_on_what() {
-        assert!(platform("arm64").runs(&platform("arm/v7")));
-        assert!(platform("arm64/v9").runs(&platform("arm64")));
-        assert!(platform("amd64/v3").runs(&platform("amd64/v2")));
+        assert!(platform("arm64").runs(&platform("linux/arm/v7")));
+        assert!(platform("linux/arm64/v9").runs(&platform("arm64")));
+        assert!(platform("linux/amd64/v3").runs(&platform("linux/amd64/v2")));
         assert!(platform("amd64").runs(&platform("386")));
-        assert!(!platform("amd64").runs(&platform("amd64/v2")));
+        assert!(!platform("amd64").runs(&platform("linux/amd64/v2")));
         assert!(!platform("amd64").runs(&platform("arm64")));
-        assert!(!platform("arm/v6").runs(&platform("arm/v7")));
+        assert!(!platform("linux/arm/v6").runs(&platform("linux/arm/v7")));
         assert!(!platform("amd64").runs(&platform("windows/amd64")));
     }
 }
