@@ -31,6 +31,7 @@ mod caches;
 mod content;
 mod db;
 mod error;
+mod export;
 mod files;
 pub mod host;
 pub mod import;

@@ -21,4 +21,4 @@ pub use copy_out::{CopyOptions, CopyReport};
 pub use diff::{Change, ChangeKind};
 pub use entries::{DirEntry, FileKind, Metadata, WalkEntry};
 pub use reader::View;
-pub(crate) use reader::{guest_error, layer_paths, open_stack, release_lease};
+pub(crate) use reader::{absolute, guest_error, layer_paths, open_stack, release_lease};
