@@ -28,6 +28,7 @@
 mod background;
 mod beneath;
 mod caches;
+mod chain;
 mod content;
 mod db;
 mod error;
@@ -47,6 +48,9 @@ mod vm;
 
 pub use beneath::FileFailure;
 pub use caches::{CacheInfo, CacheLock};
+pub use chain::{
+    Adopted, Adoption, ChainInject, ChainLayer, PackedLayer, SnapshotChain, SnapshotHold,
+};
 pub use error::StoreError;
 pub use store::{CollectReport, ImageInfo, Leftover, SnapshotInfo, Store, StoreStats};
 pub use transfer::{TransferPart, TransferWatch, Unwatched};

@@ -9,6 +9,7 @@ use crate::background::Job;
 use crate::caches::note_damaged;
 use crate::db::stack;
 use crate::error::StoreError;
+use crate::layer_lock::LayerLock;
 use crate::session::{is_alive, others};
 use crate::store::Store;
 use crate::store::recovery::{names, numbers};
@@ -126,6 +127,7 @@ impl Store {
         if report.layers > 0 {
             self.add_job(Job::Doomed);
         }
+        LayerLock::collect_dead(&core.layout)?;
         Ok(report)
     }
 

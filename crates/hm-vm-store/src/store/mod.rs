@@ -13,7 +13,7 @@ mod snapshots;
 
 pub(crate) use self::core::Core;
 pub(crate) use self::making::PendingLayer;
-pub(crate) use self::snapshots::{new_name, now_micros};
+pub(crate) use self::snapshots::{new_name, now_micros, time as snapshot_time};
 pub use collect::{CollectReport, Leftover, StoreStats};
 pub use images::ImageInfo;
 pub use open::Store;

@@ -1,0 +1,219 @@
+//! Bringing the layers that are not here: several at once, each by one of all that need it.
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use hm_vm_core::{Cancellation, Progress};
+use hm_vm_oci::{OciError, Source, Verified};
+
+use super::hold::{Held, layer_of};
+use super::id::ChainLayer;
+use crate::error::StoreError;
+use crate::layer_lock::LayerLock;
+use crate::store::Store;
+
+/// Layers that are brought at once, at most.
+const AT_ONCE: usize = 4;
+
+/// Where layers come from, and for whom.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) store: &'a Store,
+    pub(super) source: &'a dyn Source,
+    pub(super) cancel: &'a Cancellation,
+    pub(super) progress: &'a Progress,
+}
+
+/// Layers that are here now.
+pub(super) struct Brought {
+    /// Their numbers, in the order of the wish.
+    pub(super) layers: Vec<i64>,
+    /// Bytes that came.
+    pub(super) bytes: u64,
+    /// What keeps them.
+    pub(super) held: Held,
+}
+
+/// What one thread has done.
+struct Done {
+    held: Held,
+    bytes: u64,
+    result: Result<(), StoreError>,
+}
+
+/// Brings these layers.
+pub(super) fn bring(wanted: &Wanted<'_>, layers: &[&ChainLayer]) -> Result<Brought, StoreError> {
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let numbers = Mutex::new(vec![0_i64; layers.len()]);
+    let work = || {
+        let mut done = Done {
+            held: Held::new(wanted.store),
+            bytes: 0,
+            result: Ok(()),
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(layer) = layers.get(place) else {
+                break;
+            };
+            match bring_one(wanted, layer, &mut done, &stop) {
+                Ok(number) => {
+                    let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+                    numbers[place] = number;
+                }
+                Err(error) => {
+                    stop.store(true, Ordering::Relaxed);
+                    done.result = Err(error);
+                }
+            }
+        }
+        done
+    };
+    let mut brought = Brought {
+        layers: Vec::new(),
+        bytes: 0,
+        held: Held::new(wanted.store),
+    };
+    let mut failure = None;
+    let done = std::thread::scope(|scope| {
+        let others = layers.len().min(AT_ONCE).saturating_sub(1);
+        // One that cannot be had is work for the others.
+        let threads: Vec<_> = (0..others)
+            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
+            .collect();
+        let mut done = vec![work()];
+        for thread in threads {
+            match thread.join() {
+                Ok(other) => done.push(other),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    for Done {
+        held,
+        bytes,
+        result,
+    } in done
+    {
+        brought.held.join(held);
+        brought.bytes += bytes;
+        // The first failure stopped the others, who say no more than that.
+        if let Err(error) = result
+            && !matches!(failure, Some(ref first) if !is_stopped(first))
+        {
+            failure = Some(error);
+        }
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    brought.layers = numbers.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(brought)
+}
+
+fn bring_one(
+    wanted: &Wanted<'_>,
+    layer: &ChainLayer,
+    done: &mut Done,
+    stop: &AtomicBool,
+) -> Result<i64, StoreError> {
+    let core = wanted.store.core();
+    let lock = LayerLock::take(&core.layout, &layer.diff_id, wanted.cancel)?;
+    let known = done.held.find("looking for a layer", |tx| {
+        let known = layer_of(tx, &layer.diff_id)?;
+        Ok((known.into_iter().collect(), known))
+    })?;
+    if let Some(known) = known {
+        wanted.progress.add(layer.blob.size);
+        return Ok(known);
+    }
+    let input = Watched {
+        stop: Some(stop),
+        ..wanted.watched(wanted.source.open(&layer.blob)?)
+    };
+    let pending = unpack(wanted, layer, Verified::new(input, &layer.blob))?;
+    done.bytes += layer.blob.size;
+    let number = done.held.publish(pending, layer)?;
+    drop(lock);
+    Ok(number)
+}
+
+impl<'a> Wanted<'a> {
+    /// Reads on, until cancelled.
+    pub(super) fn watched<R: Read>(&self, input: R) -> Watched<'a, R> {
+        Watched {
+            input,
+            cancel: self.cancel,
+            progress: self.progress,
+            stop: None,
+        }
+    }
+
+    /// Why something could not be read.
+    pub(super) fn failure(&self, error: io::Error) -> StoreError {
+        if let Err(cancelled) = self.cancel.check() {
+            return StoreError::Cancelled(cancelled);
+        }
+        match error.downcast::<OciError>() {
+            Ok(error) => StoreError::Oci(error),
+            Err(source) => StoreError::Oci(OciError::Io {
+                doing: "reading",
+                path: self.source.describe(),
+                source,
+            }),
+        }
+    }
+}
+
+/// Content on its way here.
+pub(super) struct Watched<'a, R> {
+    input: R,
+    cancel: &'a Cancellation,
+    progress: &'a Progress,
+    stop: Option<&'a AtomicBool>,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Err(error) = self.cancel.check() {
+            return Err(io::Error::other(OciError::Cancelled(error)));
+        }
+        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Err(io::Error::other(Stopped));
+        }
+        let count = self.input.read(buffer)?;
+        self.progress.add(count as u64);
+        Ok(count)
+    }
+}
+
+/// Another layer has failed already.
+#[derive(Debug, thiserror::Error)]
+#[error("another layer could not be had")]
+struct Stopped;
+
+/// Whether somebody else's failure was the cause of this one.
+fn is_stopped(error: &StoreError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        if error.is::<Stopped>() || inner.is_some_and(|inner| inner.is::<Stopped>()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn unpack<'a, R: Read + Send>(
+    wanted: &Wanted<'a>,
+    layer: &ChainLayer,
+    input: Verified<R>,
+) -> Result<crate::store::PendingLayer<'a>, StoreError> {
+    let _ = (wanted, layer, input);
+    Err(StoreError::invalid("layer", "not yet"))
+}

@@ -1,0 +1,423 @@
+//! The chain of a snapshot that is here.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use hm_vm_core::SnapshotId;
+use hm_vm_oci::{Compression, Descriptor, Digest, OciError, media};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::adopt::Adoption;
+use super::hold::{Held, layer_of};
+use super::id::{ChainInject, ChainLayer, chain};
+use super::injects;
+use crate::db::Failure;
+use crate::db::stack;
+use crate::error::StoreError;
+use crate::export::LayerBlob;
+use crate::store::{Store, snapshot_time};
+
+/// How layers travel.
+const COMPRESSION: Compression = Compression::Zstd;
+
+/// Longest lineage whose chain is put together from its snapshots.
+const MAX_LINEAGE: usize = 4096;
+
+/// A snapshot as other stores name it, with its content. What it consists of stays as long as this does,
+/// whatever is removed.
+#[derive(Debug)]
+pub struct SnapshotChain {
+    /// What another store needs to know.
+    pub adoption: Adoption,
+    /// Hash of the image's digest and all diff ids.
+    pub chain: String,
+    store: Store,
+    /// The layers here, by their place; `None` for one that was merged with others.
+    numbers: Vec<Option<i64>>,
+    /// What was packed already.
+    packed: Mutex<Vec<Option<PackedLayer>>>,
+    manifests: Vec<Vec<u8>>,
+    _held: Held,
+}
+
+/// A layer as it travels.
+#[derive(Clone, Debug)]
+pub struct PackedLayer {
+    /// What it is.
+    pub blob: Descriptor,
+    content: Arc<LayerBlob>,
+}
+
+impl PackedLayer {
+    /// Its bytes from the first one on, as often as wanted.
+    pub fn open(&self) -> Box<dyn Read + Send> {
+        self.content.open()
+    }
+}
+
+/// Keeps the layers of a snapshot, whatever becomes of it.
+#[derive(Debug)]
+pub struct SnapshotHold {
+    _held: Held,
+}
+
+/// What the rows say of a snapshot.
+struct Row {
+    id: i64,
+    parent: Option<String>,
+    stack: i64,
+    version: Option<i64>,
+    own: Vec<i64>,
+}
+
+/// A chain in the making: what is known of it, and the layers above that, of each snapshot.
+struct Plan {
+    known: Vec<(ChainLayer, Option<i64>)>,
+    /// Oldest first: the snapshot's row and its own layers.
+    lineage: Vec<(i64, Vec<i64>)>,
+}
+
+impl Store {
+    /// Keeps the layers of a snapshot as they are now until [`snapshot_chain`](Self::snapshot_chain) has been asked for.
+    /// Quick: one transaction. `None` when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the database.
+    pub fn hold_snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotHold>, StoreError> {
+        let mut held = Held::new(self);
+        let found = held.find("holding a snapshot", |tx| {
+            let stack: Option<i64> = tx
+                .prepare_cached("SELECT stack FROM snapshots WHERE name = ?1")?
+                .query_row([id.as_ref()], |row| row.get(0))
+                .optional()?;
+            let stack = stack.map(|stack| stack::load(tx, stack)).transpose()?;
+            let layers = stack.flatten().map(|stack| stack.layers);
+            let found = layers.is_some();
+            Ok((layers.unwrap_or_default(), found))
+        })?;
+        Ok(found.then_some(SnapshotHold { _held: held }))
+    }
+
+    /// The digest of the image at the root of a snapshot's lineage. `None` when the snapshot is gone, or was made
+    /// before that was recorded.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the database.
+    pub fn snapshot_base(&self, id: &SnapshotId) -> Result<Option<String>, StoreError> {
+        self.core().db.read("looking for an image", |connection| {
+            Ok(connection
+                .prepare_cached(
+                    "SELECT digest FROM snapshots JOIN stacks ON stacks.id = stack
+                     JOIN image_versions ON image_versions.id = version WHERE name = ?1",
+                )?
+                .query_row([id.as_ref()], |row| row.get(0))
+                .optional()?)
+        })
+    }
+
+    /// A snapshot as other stores name it. Layers whose archives are not known yet are packed for it, which takes
+    /// as long as reading and compressing them does; the result is kept, so that the next time is quick.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::SnapshotNotFound`]; [`StoreError::InvalidInput`] for a snapshot whose image is not known,
+    /// or that holds a file that no archive can; or a failure of the system.
+    pub fn snapshot_chain(&self, id: &SnapshotId) -> Result<SnapshotChain, StoreError> {
+        let mut held = Held::new(self);
+        let (adoption, manifests, plan) = held.find("looking at a chain", |tx| {
+            let (adoption, manifests, row) = describe(tx, id)?;
+            let plan = plan(tx, row)?;
+            let layers = plan.lineage.iter().flat_map(|(_, own)| own);
+            let known = plan.known.iter().filter_map(|(_, number)| number.as_ref());
+            let layers = layers.chain(known).copied().collect();
+            Ok((layers, (adoption, manifests, plan)))
+        })?;
+        let mut found = SnapshotChain {
+            adoption,
+            chain: String::new(),
+            store: self.clone(),
+            numbers: Vec::new(),
+            packed: Mutex::default(),
+            manifests,
+            _held: held,
+        };
+        for (layer, number) in plan.known {
+            found.push(layer, number, None);
+        }
+        let mut chains = Vec::new();
+        for (row, own) in plan.lineage {
+            for number in own {
+                found.add(number)?;
+            }
+            chains.push((row, found.adoption.layers.len()));
+        }
+        found.chain = found.adoption.chain();
+        self.keep_chains(&found, &chains)?;
+        Ok(found)
+    }
+
+    /// Remembers the chains of snapshots: each has so many of the layers, from the bottom.
+    fn keep_chains(
+        &self,
+        found: &SnapshotChain,
+        chains: &[(i64, usize)],
+    ) -> Result<(), StoreError> {
+        if chains.is_empty() {
+            return Ok(());
+        }
+        let Adoption {
+            base_digest,
+            layers,
+            ..
+        } = &found.adoption;
+        self.core().db.write("keeping a chain", |tx| {
+            for &(row, count) in chains {
+                let layers = &layers[..count];
+                tx.prepare_cached(
+                    "INSERT OR IGNORE INTO snapshot_chains (snapshot, chain, layers)
+                     SELECT id, ?2, ?3 FROM snapshots WHERE id = ?1",
+                )?
+                .execute(params![
+                    row,
+                    chain(base_digest, layers.iter().map(|layer| &layer.diff_id)),
+                    serde_json::to_string(layers).unwrap_or_default()
+                ])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl SnapshotChain {
+    /// A layer as it travels, by its place. Its blob may be another one than the adoption says, if compression
+    /// has changed since; the archive in it is the same.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InvalidInput`] for a layer that was merged with others; or a failure of the system.
+    pub fn pack(&self, place: usize) -> Result<PackedLayer, StoreError> {
+        let packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Some(packed)) = packed.get(place) {
+            return Ok(packed.clone());
+        }
+        drop(packed);
+        let number = self.numbers.get(place).copied().flatten();
+        let number = number.ok_or_else(|| {
+            let what = format!("snapshot {}", self.adoption.id);
+            StoreError::invalid(what, "its layers were merged with others")
+        })?;
+        let content = self.store.core().layer_blob(number, COMPRESSION)?;
+        let expected = self.adoption.layers[place].diff_id;
+        if content.diff_id != expected {
+            return Err(StoreError::Oci(OciError::Mismatch {
+                what: format!("layer {number}"),
+                reason: format!("its archive is {}, not {expected}", content.diff_id),
+            }));
+        }
+        Ok(PackedLayer {
+            blob: content.descriptor.clone(),
+            content: Arc::new(content),
+        })
+    }
+
+    /// The list of what was injected, by its place in the adoption's injects.
+    pub fn inject_manifest(&self, place: usize) -> &[u8] {
+        self.manifests.get(place).map_or(&[], Vec::as_slice)
+    }
+
+    fn push(&mut self, layer: ChainLayer, number: Option<i64>, packed: Option<PackedLayer>) {
+        self.adoption.layers.push(layer);
+        self.numbers.push(number);
+        let all = self.packed.get_mut();
+        all.unwrap_or_else(PoisonError::into_inner).push(packed);
+    }
+
+    /// Adds a layer that is here.
+    fn add(&mut self, number: i64) -> Result<(), StoreError> {
+        let core = self.store.core();
+        if let Some((diff_id, blob)) = core.known_blob(number, COMPRESSION)? {
+            self.push(ChainLayer { diff_id, blob }, Some(number), None);
+            return Ok(());
+        }
+        let content = core.layer_blob(number, COMPRESSION)?;
+        let layer = ChainLayer {
+            diff_id: content.diff_id,
+            blob: content.descriptor.clone(),
+        };
+        let packed = PackedLayer {
+            blob: content.descriptor.clone(),
+            content: Arc::new(content),
+        };
+        self.push(layer, Some(number), Some(packed));
+        Ok(())
+    }
+}
+
+/// What the rows say of a snapshot, but for its layers.
+fn describe(
+    tx: &Transaction<'_>,
+    id: &SnapshotId,
+) -> Result<(Adoption, Vec<Vec<u8>>, Row), Failure> {
+    let missing = || StoreError::SnapshotNotFound {
+        snapshot: id.clone(),
+    };
+    let row = find_row(tx, id)?.ok_or_else(missing)?;
+    let base_digest: Option<String> = tx
+        .prepare_cached("SELECT digest FROM image_versions WHERE id = ?1")?
+        .query_row([row.version], |row| row.get(0))
+        .optional()?;
+    let base_digest = base_digest.ok_or_else(|| {
+        StoreError::invalid(
+            format!("snapshot {id}"),
+            "its image was not recorded: it was made by an earlier version of this program",
+        )
+    })?;
+    let (label, image, created, depth) = tx
+        .prepare_cached("SELECT label, image, created, depth FROM snapshots WHERE id = ?1")?
+        .query_row([row.id], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?;
+    let created: SystemTime = snapshot_time(created);
+    let injected: Vec<(String, Vec<u8>)> = tx
+        .prepare_cached(
+            "SELECT path, manifest FROM stack_injects JOIN injects ON injects.id = inject
+             WHERE stack = ?1 ORDER BY path",
+        )?
+        .query_map([row.stack], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let (mut injects, mut manifests) = (Vec::new(), Vec::new());
+    for (place, manifest) in injected {
+        let manifest_blob = Descriptor::of(injects::MEDIA_TYPE, &manifest);
+        injects.push(ChainInject {
+            place,
+            manifest: manifest_blob,
+        });
+        manifests.push(manifest);
+    }
+    let adoption = Adoption {
+        id: id.clone(),
+        label,
+        parent: row.parent.clone().map(SnapshotId::new),
+        image,
+        base_digest,
+        depth,
+        created,
+        layers: Vec::new(),
+        own: row.own.len(),
+        injects,
+    };
+    Ok((adoption, manifests, row))
+}
+
+fn find_row(connection: &Connection, id: &str) -> rusqlite::Result<Option<Row>> {
+    connection
+        .prepare_cached(
+            "SELECT snapshots.id, parent, stack, own_layers, version
+             FROM snapshots JOIN stacks ON stacks.id = stack WHERE name = ?1",
+        )?
+        .query_row([id], |row| {
+            let own: String = row.get(3)?;
+            Ok(Row {
+                id: row.get(0)?,
+                parent: row.get(1)?,
+                stack: row.get(2)?,
+                own: serde_json::from_str(&own).unwrap_or_default(),
+                version: row.get(4)?,
+            })
+        })
+        .optional()
+}
+
+/// Finds out what the chain of a snapshot consists of: that of its parent, and its own layers, if all is still there;
+/// else the layers that it has now.
+fn plan(tx: &Transaction<'_>, row: Row) -> Result<Plan, Failure> {
+    let (id, stack, version) = (row.id, row.stack, row.version);
+    let mut lineage = Vec::new();
+    let mut next = Some(row);
+    let mut whole = false;
+    let mut known = Vec::new();
+    while let Some(row) = next.take() {
+        if let Some(found) = kept_chain(tx, row.id)? {
+            (known, whole) = (found, true);
+            break;
+        }
+        if row.version != version || lineage.len() == MAX_LINEAGE || !are_present(tx, &row.own)? {
+            break;
+        }
+        lineage.push((row.id, row.own));
+        match row.parent {
+            Some(parent) => next = find_row(tx, &parent)?,
+            None => whole = true,
+        }
+    }
+    if whole {
+        lineage.reverse();
+        return Ok(Plan { known, lineage });
+    }
+    let layers = match stack::load(tx, stack)? {
+        Some(stack) => stack.layers[stack.base..].to_vec(),
+        None => Vec::new(),
+    };
+    Ok(Plan {
+        known: Vec::new(),
+        lineage: vec![(id, layers)],
+    })
+}
+
+fn are_present(tx: &Transaction<'_>, layers: &[i64]) -> rusqlite::Result<bool> {
+    let mut present = tx.prepare_cached("SELECT 1 FROM layers WHERE id = ?1 AND state = 1")?;
+    for layer in layers {
+        if !present.exists([layer])? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The chain that was found out earlier, with the layers that are here.
+fn kept_chain(
+    tx: &Transaction<'_>,
+    snapshot: i64,
+) -> rusqlite::Result<Option<Vec<(ChainLayer, Option<i64>)>>> {
+    let json: Option<String> = tx
+        .prepare_cached("SELECT layers FROM snapshot_chains WHERE snapshot = ?1")?
+        .query_row([snapshot], |row| row.get(0))
+        .optional()?;
+    let Some(layers) = json.and_then(|json| serde_json::from_str::<Vec<ChainLayer>>(&json).ok())
+    else {
+        return Ok(None);
+    };
+    layers
+        .into_iter()
+        .map(|mut layer| {
+            // What was checked here counts, not what others said.
+            if let Some(blob) = checked_blob(tx, &layer.diff_id)? {
+                layer.blob = blob;
+            }
+            let number = layer_of(tx, &layer.diff_id)?;
+            Ok((layer, number))
+        })
+        .collect::<rusqlite::Result<_>>()
+        .map(Some)
+}
+
+fn checked_blob(tx: &Transaction<'_>, diff_id: &Digest) -> rusqlite::Result<Option<Descriptor>> {
+    let found: Option<(String, u64)> = tx
+        .prepare_cached(
+            "SELECT digest, size FROM layer_blobs WHERE diff_id = ?1 AND media_type = ?2",
+        )?
+        .query_row(params![diff_id.to_string(), media::LAYER_ZSTD], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    Ok(found.and_then(|(digest, size)| {
+        Some(Descriptor::new(
+            media::LAYER_ZSTD,
+            digest.parse().ok()?,
+            size,
+        ))
+    }))
+}
