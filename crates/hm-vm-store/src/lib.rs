@@ -38,6 +38,7 @@ pub mod host;
 pub mod import;
 pub mod inject;
 mod layer_lock;
+mod layers;
 mod layout;
 mod session;
 mod store;

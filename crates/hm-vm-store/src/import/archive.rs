@@ -84,6 +84,23 @@ impl<'a> ArchiveReader<'a> {
         }
     }
 
+    /// Says that the input ended too early.
+    pub(super) fn cut_off(&self) -> ImportError {
+        self.bad(CUT_OFF)
+    }
+
+    /// Reads what follows the end mark. Uses, and overwrites, `buffer`.
+    pub(super) fn drain(&mut self, buffer: &mut [u8]) -> Result<(), ImportError> {
+        loop {
+            match self.input.read(buffer) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failure(error)),
+            }
+        }
+    }
+
     /// Reads data of the member at hand. `Ok(0)` is its end.
     pub(super) fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize, ImportError> {
         let most =
@@ -236,7 +253,12 @@ impl<'a> ArchiveReader<'a> {
         }
         match kind {
             // These have no data, whatever the header says: some archivers give a size.
-            EntryType::Symlink | EntryType::Directory => self.set_data(0),
+            EntryType::Symlink
+            | EntryType::Link
+            | EntryType::Directory
+            | EntryType::Char
+            | EntryType::Block
+            | EntryType::Fifo => self.set_data(0),
             _ => {
                 if let Some(size) = ext.size {
                     self.set_data(size);

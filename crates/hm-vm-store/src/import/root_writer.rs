@@ -20,12 +20,12 @@ use crate::content::{Content, ContentWriter};
 
 /// What an entry has beside its content.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Attributes {
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) mtime_ns: Option<i64>,
-    pub(super) xattrs: Vec<Xattr>,
+pub(crate) struct Attributes {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime_ns: Option<i64>,
+    pub(crate) xattrs: Vec<Xattr>,
 }
 
 impl Attributes {

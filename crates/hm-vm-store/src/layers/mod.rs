@@ -1,0 +1,10 @@
+//! Layers as others have them, OCI archives, made layers of the store.
+
+mod decoder;
+mod inflow;
+mod links;
+mod outcome;
+mod unpack;
+mod windows;
+
+pub(crate) use outcome::{LayerRequest, UnpackedLayer};
