@@ -1,6 +1,10 @@
 //! The registry of tests, and the daemon: do they do what tests rely on?
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use hm_vm_testkit::registry::{
     DockerDaemon, RegistryServer, RegistrySetup, Request, TestImage, need_registry,
@@ -44,7 +48,7 @@ fn an_open_registry_takes_an_image_and_tells_what_it_was_asked() {
 
     let address = server.address().to_owned();
     server.stop();
-    assert!(std::net::TcpStream::connect(&address).is_err());
+    assert!(TcpStream::connect(&address).is_err());
     server.restart().unwrap();
     assert_eq!(server.address(), address);
     assert_eq!(server.requests().unwrap(), requests);
@@ -91,7 +95,7 @@ fn a_daemon_of_ones_own_shows_the_files_of_an_image() {
     let name = format!("{}/some/image:tag", server.address());
     daemon.docker(&["pull", "--quiet", &name]).unwrap();
     daemon.tree(&name, &root.join("tree.tar")).unwrap();
-    let listed = std::process::Command::new("tar")
+    let listed = Command::new("tar")
         .arg("-tf")
         .arg(root.join("tree.tar"))
         .output()
@@ -100,5 +104,52 @@ fn a_daemon_of_ones_own_shows_the_files_of_an_image() {
     assert!(
         listed.contains("one\n") && listed.contains("two\n"),
         "{listed}"
+    );
+}
+
+#[test]
+fn a_server_outlives_the_thread_that_started_it() {
+    require!(need_registry());
+    let start = || RegistryServer::start(RegistrySetup::default()).unwrap();
+    let server = std::thread::spawn(start).join().unwrap();
+    assert_eq!(server.requests().unwrap(), []);
+}
+
+/// Not a test: what the next one kills.
+#[test]
+#[ignore = "runs for ever: it is the process that another test kills"]
+fn killed_while_a_server_runs() {
+    let server = RegistryServer::start(RegistrySetup::default()).unwrap();
+    println!("\naddress {}", server.address());
+    drop(std::io::stdin().read_to_end(&mut Vec::new()));
+}
+
+#[test]
+fn a_killed_test_leaves_no_server() {
+    require!(need_registry());
+    let root = TestRoot::new().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture"])
+        .arg("registry::killed_while_a_server_runs")
+        // It cannot clean up.
+        .env("HMVM_TEST_TMPDIR", root.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let address = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .find_map(|line| line.unwrap().strip_prefix("address ").map(str::to_owned))
+        .unwrap();
+    let mut connection = TcpStream::connect(address).unwrap();
+    let long = Duration::from_secs(60);
+    connection.set_read_timeout(Some(long)).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The connection ends with the server.
+    let end = connection.read(&mut [0]).map_err(|error| error.kind());
+    assert!(
+        matches!(end, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)),
+        "{end:?}"
     );
 }
