@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -200,11 +199,41 @@ impl RegistryServer {
             .collect())
     }
 
+    /// Stores a manifest that needs no more than what the repository has, under a tag: the way to
+    /// an index, or to a manifest that nobody in his right mind would write. Not with TLS or a
+    /// password.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not take it, with what it says.
+    pub fn put_manifest(&self, name: &str, media_type: &str, manifest: &str) -> Result<()> {
+        let (repository, tag) = name.split_once(':').context("a name without a tag")?;
+        let request = format!(
+            "PUT /v2/{repository}/manifests/{tag} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+             Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n{manifest}",
+            self.address,
+            manifest.len()
+        );
+        let answer = self.call(&request)?;
+        if !answer.starts_with("HTTP/1.1 201") {
+            bail!("the registry does not take {name}: {answer}");
+        }
+        Ok(())
+    }
+
     fn ask(&self, path: &str) -> Result<()> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
             self.address
         );
+        if self.call(&request)?.is_empty() {
+            bail!("the registry at {} does not answer", self.address);
+        }
+        Ok(())
+    }
+
+    /// What comes back for a request, to the end of the connection.
+    fn call(&self, request: &str) -> Result<String> {
         let mut answer = Vec::new();
         if self.setup.tls {
             let mut client = Command::new("openssl")
@@ -225,14 +254,11 @@ impl RegistryServer {
             let mut stream = TcpStream::connect(&self.address)
                 .with_context(|| format!("connecting to {}", self.address))?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
             stream.write_all(request.as_bytes())?;
             stream.read_to_end(&mut answer)?;
         }
-        if answer.is_empty() {
-            bail!("the registry at {} does not answer", self.address);
-        }
-        Ok(())
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 }
 
