@@ -15,6 +15,7 @@
 
 mod archive;
 mod bounded;
+mod credentials;
 mod descriptor;
 mod digest;
 mod error;
@@ -23,11 +24,13 @@ mod layout;
 mod manifest;
 mod platform;
 mod reference;
+mod registry;
 mod resolve;
 mod transfer;
 mod verified;
 
 pub use archive::{ArchiveWriter, LocalOptions, Members, open_local, open_local_with};
+pub use credentials::CredentialFiles;
 pub use descriptor::{Compression, Descriptor, media};
 pub use digest::{Digest, Hasher};
 pub use error::OciError;
@@ -36,6 +39,7 @@ pub use layout::LayoutWriter;
 pub use manifest::{Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, Parsed, RawManifest};
 pub use platform::Platform;
 pub use reference::Reference;
+pub use registry::{HostOptions, Proxies, RegistryClient, RegistryOptions, Repository};
 pub use resolve::{Resolved, read_blob, resolve};
 pub use transfer::{Destination, Source};
 pub use verified::Verified;
