@@ -53,6 +53,7 @@ pub use chain::{
     Adopted, Adoption, ChainInject, ChainLayer, PackedLayer, SnapshotChain, SnapshotHold,
 };
 pub use error::StoreError;
+pub use export::{ExportOptions, ExportReport, ImageFormat};
 pub use store::{CollectReport, ImageInfo, Leftover, SnapshotInfo, Store, StoreStats};
 pub use transfer::{TransferPart, TransferWatch, Unwatched};
 pub use view::{

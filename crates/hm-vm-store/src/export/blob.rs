@@ -1,7 +1,9 @@
 //! Layers as OCI blobs.
 
 use std::io::Read;
+use std::path::Path;
 
+use hm_vm_core::Cancellation;
 use hm_vm_oci::{Compression, Descriptor, Digest, media};
 use rusqlite::{Row, params};
 
@@ -51,18 +53,41 @@ impl Core {
         layer: i64,
         compression: Compression,
     ) -> Result<LayerBlob, StoreError> {
+        self.layer_blob_until(layer, compression, &Cancellation::new())
+    }
+
+    /// As [`layer_blob`](Self::layer_blob), until cancelled.
+    ///
+    /// # Errors
+    ///
+    /// As `layer_blob`, and [`StoreError::Cancelled`].
+    pub(crate) fn layer_blob_until(
+        &self,
+        layer: i64,
+        compression: Compression,
+        cancel: &Cancellation,
+    ) -> Result<LayerBlob, StoreError> {
+        let blob = self.tree_blob(&self.layout.layer_tree(layer), compression, cancel)?;
+        self.remember_blob(layer, &blob.diff_id, &blob.descriptor)?;
+        Ok(blob)
+    }
+
+    /// Packs a tree in the form of a layer, of which nothing is remembered.
+    ///
+    /// # Errors
+    ///
+    /// As [`layer_blob_until`](Self::layer_blob_until).
+    pub(super) fn tree_blob(
+        &self,
+        tree: &Path,
+        compression: Compression,
+        cancel: &Cancellation,
+    ) -> Result<LayerBlob, StoreError> {
         let media_type = layer_media_type(compression)?;
-        let packed = pack(
-            self,
-            &self.layout.layer_tree(layer),
-            Form::Layer,
-            compression,
-        )?;
-        let descriptor = Descriptor::new(media_type, packed.digest, packed.size);
-        self.remember_blob(layer, &packed.diff_id, &descriptor)?;
+        let packed = pack(self, tree, Form::Layer, compression, cancel)?;
         Ok(LayerBlob {
             diff_id: packed.diff_id,
-            descriptor,
+            descriptor: Descriptor::new(media_type, packed.digest, packed.size),
             notices: packed.notices,
             file: packed.file,
         })
@@ -79,9 +104,8 @@ impl Core {
         layer: i64,
         compression: Compression,
     ) -> Result<Option<(Digest, Descriptor)>, StoreError> {
-        let media_type = layer_media_type(compression)?;
         let known = self.known_blobs(layer)?.into_iter();
-        let mut fitting = known.filter(|known| known.descriptor.media_type == media_type);
+        let mut fitting = known.filter(|known| known.descriptor.compression() == compression);
         Ok(fitting
             .next()
             .map(|known| (known.diff_id, known.descriptor)))

@@ -3,6 +3,8 @@
 //! * [`tree`]: a tree as a tar archive that depends on nothing but the tree; [`header`] writes its headers.
 //! * [`packing`]: archive, digests and compressed file in one pass.
 //! * [`blob`]: layers as OCI blobs, and what is remembered of them.
+//! * [`image`]: snapshots and images as OCI images; [`sending`] brings their layers there, [`config`] writes the
+//!   configuration, [`held`] keeps what is read.
 //!
 //! # What is in an archive
 //!
@@ -19,8 +21,14 @@
 )]
 
 mod blob;
+mod config;
 mod header;
+mod held;
+mod image;
+mod options;
 mod packing;
+mod sending;
 mod tree;
 
 pub(crate) use blob::LayerBlob;
+pub use options::{ExportOptions, ExportReport, ImageFormat};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use flate2::GzBuilder;
+use hm_vm_core::Cancellation;
 use hm_vm_oci::{Compression, Digest, Hasher};
 use rustix::fs::{Mode, OFlags};
 
@@ -71,6 +72,7 @@ pub(super) fn pack(
     root: &Path,
     form: Form,
     compression: Compression,
+    cancel: &Cancellation,
 ) -> Result<Packed, StoreError> {
     let file = Arc::new(unnamed_file(core)?);
     let (full, to_pack) = sync_channel::<Vec<u8>>(CHUNKS);
@@ -82,6 +84,7 @@ pub(super) fn pack(
             empty,
             chunk: Vec::with_capacity(CHUNK),
             hasher: Hasher::default(),
+            cancel,
         };
         let read = core.files.run(|| {
             let left_out = write_tree(root, form, &mut sink)?;
@@ -99,6 +102,7 @@ pub(super) fn pack(
             packed,
         )
     });
+    cancel.check().map_err(StoreError::Cancelled)?;
     let (digest, size) = packed.context("writing a layer's archive in", core.layout.tmp())?;
     let (diff_id, left_out): (Digest, LeftOut) = read?.map_err(|failure| failed(root, failure))?;
     Ok(Packed {
@@ -127,16 +131,21 @@ fn failed(root: &Path, failure: Failure) -> StoreError {
 }
 
 /// Digests an archive, and passes it on in large pieces.
-struct Sink {
+struct Sink<'a> {
     full: SyncSender<Vec<u8>>,
     /// Buffers that come back.
     empty: Receiver<Vec<u8>>,
     chunk: Vec<u8>,
     hasher: Hasher,
+    cancel: &'a Cancellation,
 }
 
-impl Sink {
+impl Sink<'_> {
     fn send(&mut self) -> io::Result<()> {
+        if self.cancel.check().is_err() {
+            // Not `Interrupted`, which means: try again.
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         if self.chunk.is_empty() {
             return Ok(());
         }
@@ -152,7 +161,7 @@ impl Sink {
     }
 }
 
-impl Write for Sink {
+impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.chunk.len() == CHUNK {
             self.send()?;
