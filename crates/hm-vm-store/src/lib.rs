@@ -40,6 +40,7 @@ pub mod inject;
 mod layer_lock;
 mod layers;
 mod layout;
+mod pull;
 mod session;
 mod store;
 mod transfer;
@@ -54,7 +55,10 @@ pub use chain::{
 };
 pub use error::StoreError;
 pub use export::{ExportOptions, ExportReport, ImageFormat};
-pub use store::{CollectReport, ImageInfo, Leftover, SnapshotInfo, Store, StoreStats};
+pub use pull::PullOptions;
+pub use store::{
+    CollectReport, ImageDefaults, ImageInfo, Leftover, SnapshotInfo, Store, StoreStats,
+};
 pub use transfer::{TransferPart, TransferWatch, Unwatched};
 pub use view::{
     Change, ChangeKind, CopyOptions, CopyReport, DirEntry, FileKind, Metadata, View, WalkEntry,

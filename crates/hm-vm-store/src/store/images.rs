@@ -2,50 +2,19 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::SystemTime;
 
-use hm_vm_core::Progress;
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use hm_vm_core::{Progress, SnapshotId};
+use hm_vm_oci::ImageConfig;
+use rusqlite::OptionalExtension;
 
 use crate::background::Job;
-use crate::db::Failure;
 use crate::db::stack::{self, LayerKind};
 use crate::error::{Context, StoreError};
 use crate::host::{self, HostMaskOptions};
 use crate::import::{self, ImportOptions};
-use crate::store::{Store, now_micros, snapshots};
-
-/// Name of the image that is this machine's own root file system.
-const HOST: &str = "host";
-
-/// An image, as its row says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageInfo {
-    /// Its name.
-    pub name: String,
-    /// Digest of its content.
-    pub digest: String,
-    /// When it was imported.
-    pub created: SystemTime,
-    /// Bytes of all its files together; 0 for `host`.
-    pub bytes: u64,
-    /// Number of its files, directories and links; 0 for `host`.
-    pub entries: u64,
-    /// What the user should know of its import.
-    pub notices: Vec<String>,
-}
-
-const COLUMNS: &str = "SELECT name, digest, created, bytes, entries, notices FROM images";
-
-/// A new image's row, but for its stack.
-struct NewImage<'a> {
-    name: &'a str,
-    digest: &'a str,
-    bytes: u64,
-    entries: u64,
-    notices: &'a [String],
-    host: bool,
-}
+use crate::store::Store;
+use crate::store::image_defaults::{config_of_stack, parse_stored};
+use crate::store::image_rows::{self, HOST, ImageInfo, NewImage, check_name, not_found};
 
 impl Store {
     /// Makes an image of a directory, or of a tar archive, plain or compressed with gzip, zstd or
@@ -109,8 +78,9 @@ impl Store {
                 bytes: report.bytes,
                 entries: report.entries,
                 notices: &report.notices,
-                host: false,
+                pulled: None,
             },
+            false,
         )?;
         layer.published();
         self.image(name)?.ok_or_else(|| not_found(name))
@@ -123,29 +93,72 @@ impl Store {
     /// A failure of the database.
     pub fn images(&self) -> Result<Vec<ImageInfo>, StoreError> {
         self.core().db.read("listing images", |connection| {
-            Ok(connection
-                .prepare_cached(&format!("{COLUMNS} ORDER BY name"))?
-                .query_map([], read_info)?
-                .collect::<rusqlite::Result<_>>()?)
+            Ok(image_rows::list(connection)?)
         })
     }
 
-    /// One image, if it exists. `host` always does.
+    /// One image, if it exists: by its exact name, or by any form of its reference. `host` always exists.
     ///
     /// # Errors
     ///
     /// A failure of the system.
     pub fn image(&self, name: &str) -> Result<Option<ImageInfo>, StoreError> {
         self.prepare_image(name)?;
-        self.core().db.read("reading an image", |connection| {
-            Ok(connection
-                .prepare_cached(&format!("{COLUMNS} WHERE name = ?1"))?
-                .query_row([name], read_info)
-                .optional()?)
-        })
+        self.core()
+            .db
+            .read_state("reading an image", |connection| match image_rows::resolve(
+                connection, name,
+            )? {
+                Some(name) => Ok(image_rows::find(connection, &name)?),
+                None => Ok(None),
+            })
     }
 
-    /// Removes an image. Snapshots and VMs made from it stay whole. Returns whether it was there.
+    /// The configuration that an image came with. `None` when there is no such image, or it came without one.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the database.
+    pub fn image_config(&self, name: &str) -> Result<Option<ImageConfig>, StoreError> {
+        let text = self
+            .core()
+            .db
+            .read_state("reading an image", |connection| {
+                match image_rows::stack(connection, name)? {
+                    Some((_, stack)) => Ok(config_of_stack(connection, stack)?),
+                    None => Ok(None),
+                }
+            })?;
+        parse_stored(text)
+    }
+
+    /// The configuration of the image that a snapshot's lineage began with, if it came with one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::SnapshotNotFound`], or a failure of the database.
+    pub fn snapshot_image_config(
+        &self,
+        snapshot: &SnapshotId,
+    ) -> Result<Option<ImageConfig>, StoreError> {
+        let text = self
+            .core()
+            .db
+            .read_state("reading a snapshot", |connection| {
+                let stack: Option<i64> = connection
+                    .prepare_cached("SELECT stack FROM snapshots WHERE name = ?1")?
+                    .query_row([snapshot.as_ref()], |row| row.get(0))
+                    .optional()?;
+                let missing = || StoreError::SnapshotNotFound {
+                    snapshot: snapshot.clone(),
+                };
+                Ok(config_of_stack(connection, stack.ok_or_else(missing)?)?)
+            })?;
+        parse_stored(text)
+    }
+
+    /// Removes an image, by its exact name or by any form of its reference. Snapshots and VMs made from it
+    /// stay whole. Returns whether it was there.
     ///
     /// # Errors
     ///
@@ -159,11 +172,11 @@ impl Store {
         }
         let core = self.core();
         let doomed = core.db.write("removing an image", |tx| {
-            let stack: Option<i64> = tx
-                .prepare_cached("DELETE FROM images WHERE name = ?1 RETURNING stack")?
-                .query_row([name], |row| row.get(0))
-                .optional()?;
-            let Some(stack) = stack else { return Ok(None) };
+            let Some((name, stack)) = image_rows::stack(tx, name)? else {
+                return Ok(None);
+            };
+            tx.prepare_cached("DELETE FROM images WHERE name = ?1")?
+                .execute([name])?;
             Ok(Some(stack::release(tx, stack, core.session.id)?))
         })?;
         if doomed == Some(true) {
@@ -216,8 +229,9 @@ impl Store {
                     bytes: 0,
                     entries: 0,
                     notices: &[],
-                    host: true,
+                    pulled: None,
                 },
+                true,
             )?;
             layer.published();
         }
@@ -226,27 +240,18 @@ impl Store {
     }
 
     fn stored_digest(&self, name: &str) -> Result<Option<String>, StoreError> {
-        self.core().db.read("reading an image", |connection| {
-            Ok(connection
-                .prepare_cached("SELECT digest FROM images WHERE name = ?1")?
-                .query_row([name], |row| row.get(0))
-                .optional()?)
+        self.core().db.read_state("reading an image", |connection| {
+            Ok(image_rows::digest(connection, name)?)
         })
     }
 
-    fn put_image(&self, layer: i64, image: &NewImage<'_>) -> Result<(), StoreError> {
+    fn put_image(&self, layer: i64, image: &NewImage<'_>, host: bool) -> Result<(), StoreError> {
         let core = self.core();
-        let notices = serde_json::to_string(image.notices).unwrap_or_default();
         let doomed = core.db.write("adding an image", |tx| {
             stack::publish_layer(tx, layer, LayerKind::Image)?;
-            let stack = stack::create(tx, vec![layer], image.host, 1, None)?;
+            let stack = stack::create(tx, vec![layer], host, 1, None)?;
             stack::set_version(tx, stack.id, image.digest, None, None)?;
-            let old: Option<i64> = tx
-                .prepare_cached("DELETE FROM images WHERE name = ?1 RETURNING stack")?
-                .query_row([image.name], |row| row.get(0))
-                .optional()?;
-            insert(tx, image, stack.id, &notices, &core.boot)?;
-            match old {
+            match image_rows::replace(tx, image, stack.id, &core.boot)? {
                 Some(old) => Ok(stack::release(tx, old, core.session.id)?),
                 None => Ok(false),
             }
@@ -256,64 +261,5 @@ impl Store {
             self.add_job(Job::Doomed);
         }
         Ok(())
-    }
-}
-
-fn insert(
-    tx: &Transaction<'_>,
-    image: &NewImage<'_>,
-    stack: i64,
-    notices: &str,
-    boot: &str,
-) -> Result<(), Failure> {
-    tx.prepare_cached(
-        "INSERT INTO images (name, digest, created, stack, bytes, entries, notices, durable, boot)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8)",
-    )?
-    .execute(params![
-        image.name,
-        image.digest,
-        now_micros(),
-        stack,
-        image.bytes,
-        image.entries,
-        notices,
-        boot
-    ])?;
-    Ok(())
-}
-
-fn read_info(row: &Row<'_>) -> rusqlite::Result<ImageInfo> {
-    let notices: String = row.get(5)?;
-    Ok(ImageInfo {
-        name: row.get(0)?,
-        digest: row.get(1)?,
-        created: snapshots::time(row.get(2)?),
-        bytes: row.get(3)?,
-        entries: row.get(4)?,
-        notices: serde_json::from_str(&notices).unwrap_or_default(),
-    })
-}
-
-fn check_name(name: &str) -> Result<(), StoreError> {
-    let reason = if name.is_empty() {
-        "it is empty"
-    } else if name == HOST {
-        "the name stands for this machine itself"
-    } else if name.len() > 255 {
-        "it is longer than 255 bytes"
-    } else if name.starts_with('-') {
-        "it begins with a dash"
-    } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        "it contains white space or control characters"
-    } else {
-        return Ok(());
-    };
-    Err(StoreError::invalid(format!("image name {name:?}"), reason))
-}
-
-fn not_found(name: &str) -> StoreError {
-    StoreError::ImageNotFound {
-        image: name.to_owned(),
     }
 }

@@ -10,7 +10,8 @@ use crate::background::flatten::{HARD_LIMIT, flatten_snapshot};
 use crate::db::Failure;
 use crate::db::stack::{self, LayerKind, Stack};
 use crate::error::{Context, StoreError};
-use crate::store::{Core, Store, now_micros};
+use crate::store::image_defaults::{ImageDefaults, config_of_stack};
+use crate::store::{Core, Store, image_rows, now_micros};
 use crate::vm::files::{Origin, VmFiles, VmState};
 
 /// What a VM starts from.
@@ -35,7 +36,7 @@ impl Store {
         }
         let core = self.core();
         let never = AtomicBool::new(false);
-        let (id, state) = loop {
+        let (id, state, config) = loop {
             let found = core.db.write("making a VM", |tx| {
                 let (stack, origin) = match base {
                     Base::Image(name) => image_stack(tx, name)?,
@@ -44,7 +45,7 @@ impl Store {
                 insert_vm(tx, core, stack, origin)
             })?;
             match found {
-                Found::Vm(id, state) => break (id, state),
+                Found::Vm(id, state, config) => break (id, state, config),
                 // The background did not come to it, in a row of short-lived processes.
                 Found::TooLong(snapshot) => {
                     if flatten_snapshot(core, snapshot, &never)? {
@@ -53,7 +54,8 @@ impl Store {
                 }
             }
         };
-        let vm = VmFiles::new(self.clone(), id, state);
+        let defaults = ImageDefaults::of_stored(config.as_deref());
+        let vm = VmFiles::new(self.clone(), id, state, defaults);
         let directory = core.layout.vm(id);
         std::fs::create_dir(&directory).context("creating", &directory)?;
         let work = directory.join("work");
@@ -65,7 +67,8 @@ impl Store {
 
 /// What a base turned out to be.
 enum Found {
-    Vm(i64, VmState),
+    /// A VM, and the configuration of its image.
+    Vm(i64, VmState, Option<String>),
     /// A snapshot, by its row, with a chain to be flattened first.
     TooLong(i64),
 }
@@ -88,27 +91,25 @@ fn insert_vm(
     tx.prepare_cached("INSERT INTO vms (session, stack) VALUES (?1, ?2)")?
         .execute([core.session.id, stack.id])?;
     let id = tx.last_insert_rowid();
-    Ok(Found::Vm(id, VmState::new(stack, origin, next_layer)))
+    let config = config_of_stack(tx, stack.id)?;
+    Ok(Found::Vm(
+        id,
+        VmState::new(stack, origin, next_layer),
+        config,
+    ))
 }
 
 fn image_stack(tx: &Transaction<'_>, name: &str) -> Result<(Stack, Origin), Failure> {
-    let stack: Option<i64> = tx
-        .prepare_cached("SELECT stack FROM images WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
-        .optional()?;
-    let stack = match stack {
-        Some(stack) => stack::load(tx, stack)?,
-        None => None,
-    };
     let missing = || StoreError::ImageNotFound {
         image: name.to_owned(),
     };
+    let (name, stack) = image_rows::stack(tx, name)?.ok_or_else(missing)?;
     let origin = Origin {
-        image: Some(name.to_owned()),
+        image: Some(name),
         snapshot: None,
         depth: 0,
     };
-    Ok((stack.ok_or_else(missing)?, origin))
+    Ok((stack::load(tx, stack)?.ok_or_else(missing)?, origin))
 }
 
 fn snapshot_stack(tx: &Transaction<'_>, snapshot: &SnapshotId) -> Result<(Stack, Origin), Failure> {

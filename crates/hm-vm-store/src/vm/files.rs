@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::background::{Job, remove_trash};
 use crate::db::stack::{self, Stack};
 use crate::error::{Context, StoreError};
-use crate::store::Store;
+use crate::store::{ImageDefaults, Store};
 use crate::tree::attributes;
 
 /// One lower layer of a VM's overlay.
@@ -88,16 +88,18 @@ pub struct VmFiles {
     pub(crate) number: i64,
     name: String,
     pub(crate) progress: Progress,
+    defaults: ImageDefaults,
     pub(crate) state: Mutex<VmState>,
 }
 
 impl VmFiles {
-    pub(crate) fn new(store: Store, number: i64, state: VmState) -> Self {
+    pub(crate) fn new(store: Store, number: i64, state: VmState, defaults: ImageDefaults) -> Self {
         Self {
             store,
             number,
             name: number.to_string(),
             progress: Progress::new(),
+            defaults,
             state: Mutex::new(state),
         }
     }
@@ -105,6 +107,11 @@ impl VmFiles {
     /// The VM's id: unique in the store, for ever.
     pub fn id(&self) -> &str {
         &self.name
+    }
+
+    /// What commands get that ask for nothing else: what the image says that the VM's lineage began with.
+    pub fn defaults(&self) -> &ImageDefaults {
+        &self.defaults
     }
 
     /// Where injects count the files that they bring, while they do.
