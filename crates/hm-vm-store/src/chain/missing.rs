@@ -2,16 +2,18 @@
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hm_vm_core::{Cancellation, Progress};
-use hm_vm_oci::{OciError, Source, Verified};
+use hm_vm_oci::{OciError, Source};
 
 use super::hold::{Held, layer_of};
 use super::id::ChainLayer;
+use crate::db::stack::LayerKind;
 use crate::error::StoreError;
 use crate::layer_lock::LayerLock;
-use crate::store::Store;
+use crate::layers::LayerRequest;
+use crate::store::{PendingLayer, Store};
 
 /// Layers that are brought at once, at most.
 const AT_ONCE: usize = 4;
@@ -44,7 +46,7 @@ struct Done {
 
 /// Brings these layers.
 pub(super) fn bring(wanted: &Wanted<'_>, layers: &[&ChainLayer]) -> Result<Brought, StoreError> {
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (next, stop) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
     let numbers = Mutex::new(vec![0_i64; layers.len()]);
     let work = || {
         let mut done = Done {
@@ -117,7 +119,7 @@ fn bring_one(
     wanted: &Wanted<'_>,
     layer: &ChainLayer,
     done: &mut Done,
-    stop: &AtomicBool,
+    stop: &Arc<AtomicBool>,
 ) -> Result<i64, StoreError> {
     let core = wanted.store.core();
     let lock = LayerLock::take(&core.layout, &layer.diff_id, wanted.cancel)?;
@@ -129,24 +131,20 @@ fn bring_one(
         wanted.progress.add(layer.blob.size);
         return Ok(known);
     }
-    let input = Watched {
-        stop: Some(stop),
-        ..wanted.watched(wanted.source.open(&layer.blob)?)
-    };
-    let pending = unpack(wanted, layer, Verified::new(input, &layer.blob))?;
+    let pending = unpack(wanted, layer, stop)?;
     done.bytes += layer.blob.size;
     let number = done.held.publish(pending, layer)?;
     drop(lock);
     Ok(number)
 }
 
-impl<'a> Wanted<'a> {
+impl Wanted<'_> {
     /// Reads on, until cancelled.
-    pub(super) fn watched<R: Read>(&self, input: R) -> Watched<'a, R> {
+    pub(super) fn watched<R: Read>(&self, input: R) -> Watched<R> {
         Watched {
             input,
-            cancel: self.cancel,
-            progress: self.progress,
+            cancel: self.cancel.clone(),
+            progress: Some(self.progress.clone()),
             stop: None,
         }
     }
@@ -168,23 +166,29 @@ impl<'a> Wanted<'a> {
 }
 
 /// Content on its way here.
-pub(super) struct Watched<'a, R> {
+pub(super) struct Watched<R> {
     input: R,
-    cancel: &'a Cancellation,
-    progress: &'a Progress,
-    stop: Option<&'a AtomicBool>,
+    cancel: Cancellation,
+    progress: Option<Progress>,
+    stop: Option<Arc<AtomicBool>>,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Err(error) = self.cancel.check() {
             return Err(io::Error::other(OciError::Cancelled(error)));
         }
-        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+        if self
+            .stop
+            .as_ref()
+            .is_some_and(|stop| stop.load(Ordering::Relaxed))
+        {
             return Err(io::Error::other(Stopped));
         }
         let count = self.input.read(buffer)?;
-        self.progress.add(count as u64);
+        if let Some(progress) = &self.progress {
+            progress.add(count as u64);
+        }
         Ok(count)
     }
 }
@@ -209,11 +213,32 @@ fn is_stopped(error: &StoreError) -> bool {
     false
 }
 
-fn unpack<'a, R: Read + Send>(
+/// Unpacks a layer as it comes.
+fn unpack<'a>(
     wanted: &Wanted<'a>,
     layer: &ChainLayer,
-    input: Verified<R>,
-) -> Result<crate::store::PendingLayer<'a>, StoreError> {
-    let _ = (wanted, layer, input);
-    Err(StoreError::invalid("layer", "not yet"))
+    stop: &Arc<AtomicBool>,
+) -> Result<PendingLayer<'a>, StoreError> {
+    let input = Watched {
+        stop: Some(Arc::clone(stop)),
+        progress: None,
+        ..wanted.watched(wanted.source.open(&layer.blob)?)
+    };
+    let request = LayerRequest {
+        kind: LayerKind::Commit,
+        root_entry: true,
+        progress: wanted.progress.clone(),
+        cancel: wanted.cancel.clone(),
+        ..LayerRequest::new(layer.blob.clone(), Some(layer.diff_id))
+    };
+    let core = wanted.store.core();
+    let unpacked = core.unpack_layer(Box::new(input), &request)?;
+    // A commit never does: what is linked was copied up before.
+    if !unpacked.needs_lower.is_empty() {
+        return Err(StoreError::invalid(
+            format!("layer {}", layer.diff_id),
+            "it has hard links to files of layers below",
+        ));
+    }
+    Ok(unpacked.pending)
 }
