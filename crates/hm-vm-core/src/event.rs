@@ -15,6 +15,8 @@ pub enum Phase {
     Lookup,
     /// Another execution, here or in another process, is producing the same key.
     Wait,
+    /// The result is brought from a cache shared with other machines, if that has it.
+    Fetch,
     /// The VM is created from an image.
     Create,
     /// The VM is forked from a snapshot.
@@ -39,6 +41,7 @@ impl Phase {
         match self {
             Self::Lookup => "lookup",
             Self::Wait => "wait",
+            Self::Fetch => "fetch",
             Self::Create => "create",
             Self::Restore => "restore",
             Self::Inject => "inject",

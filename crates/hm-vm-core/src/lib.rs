@@ -49,5 +49,6 @@ pub use setup::{
 pub use sink::{NullSink, OutputSink, Stream};
 pub use terminal::{Terminal, TerminalSize};
 pub use types::{
-    Action, CachingPolicy, ExecutionResult, ImageSource, ResourceUsage, SnapshotId, SnapshotLabel,
+    Action, CachingPolicy, ExecutionResult, ImageSource, RemoteHit, ResourceUsage, SnapshotId,
+    SnapshotLabel,
 };

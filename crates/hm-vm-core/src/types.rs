@@ -119,4 +119,13 @@ pub struct ExecutionResult {
     pub phases: PhaseTimes,
     /// For a hit: how long the action took when it ran, where that was recorded.
     pub saved: Option<Duration>,
+    /// For a hit that was brought from a cache shared with other machines: what that took.
+    pub remote: Option<RemoteHit>,
+}
+
+/// What it took to bring a result from elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteHit {
+    /// Bytes that came over the network.
+    pub bytes: u64,
 }

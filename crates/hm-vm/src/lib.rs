@@ -63,7 +63,7 @@ pub use hm_vm_core::{
     ExecOutcome, ExecRequest, InjectEntry, InjectSource, KeyBase, KeyComponents, Limit,
     LineSplitter, Mount, NetworkPolicy, OutputDecoder, OutputReport, OutputRequest, Phase,
     PhaseTimes, PrivateNetwork, PrivateNetworkRequest, Progress, ProgressState, ProgressUnit,
-    Protection, ResourceUsage, Secret, Stream, Terminal, TerminalSize,
+    Protection, RemoteHit, ResourceUsage, Secret, Stream, Terminal, TerminalSize,
 };
 
 pub use backend::{Vm, VmBackend};

@@ -15,6 +15,12 @@
 //! registry, which dies with its holder. Whoever gets the turn looks the key up again first. A
 //! leader that fails poisons nothing: the next one runs in its turn. Hits take no lock.
 //!
+//! # A shared cache
+//!
+//! A key that has no result here is asked for at a [`RemoteCache`](crate::remote::RemoteCache), if there is one, by whoever
+//! has the turn for it, before anything runs. What that brings is entered like a result of this machine, and is
+//! a hit. Results of this machine are given to it once they are entered. No failure of it is one of the execution.
+//!
 //! # Dropping
 //!
 //! The future of `execute` may be dropped at any await. A VM that it had is destroyed: its
@@ -27,6 +33,7 @@
 mod command;
 mod derive;
 mod execute;
+mod fetch;
 mod flight;
 mod guard;
 mod phases;
@@ -51,6 +58,7 @@ use hm_vm_core::{
 };
 
 use crate::registry::ImageRegistry;
+use crate::remote::RemoteCache;
 use execute::Execution;
 use flight::Flights;
 use setup::Setup;
@@ -64,6 +72,7 @@ pub struct HmVm {
     registry: ImageRegistry,
     config: VmConfig,
     flights: Flights,
+    remote: Option<Arc<dyn RemoteCache>>,
 }
 
 impl fmt::Debug for HmVm {
@@ -72,6 +81,7 @@ impl fmt::Debug for HmVm {
             .field("backend", &self.backend)
             .field("registry", &self.registry)
             .field("config", &self.config)
+            .field("remote", &self.remote)
             .finish_non_exhaustive()
     }
 }
@@ -233,6 +243,16 @@ impl HmVm {
             registry,
             config,
             flights: Flights::default(),
+            remote: None,
+        }
+    }
+
+    /// The same engine with a cache shared with other machines, in place of one that it had.
+    #[must_use]
+    pub fn with_remote_cache(self, remote: Arc<dyn RemoteCache>) -> Self {
+        Self {
+            remote: Some(remote),
+            ..self
         }
     }
 
@@ -312,6 +332,11 @@ impl HmVm {
     /// The backend.
     pub fn backend(&self) -> &Arc<dyn VmBackend> {
         &self.backend
+    }
+
+    /// The cache shared with other machines, if there is one.
+    pub fn remote_cache(&self) -> Option<&Arc<dyn RemoteCache>> {
+        self.remote.as_ref()
     }
 
     /// The limits and policies that every VM gets.

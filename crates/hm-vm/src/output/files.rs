@@ -94,7 +94,7 @@ impl LogFiles {
     }
 
     /// Opens a stored log for reading.
-    pub(super) fn open(&self, name: &str) -> io::Result<File> {
+    pub(crate) fn open(&self, name: &str) -> io::Result<File> {
         self.any_place(name, |place| File::open(place))
     }
 

@@ -290,6 +290,21 @@ impl RecordedOutput {
         Ok(())
     }
 
+    /// Takes over a log that another machine has recorded for this key, by copying it. Blocks the thread.
+    pub(crate) fn adopt(files: &LogFiles, key: &str, path: &Path, bytes: u64) -> io::Result<Self> {
+        let mut output = Self {
+            bytes,
+            log: None,
+            elsewhere: Some(Elsewhere {
+                files: files.clone(),
+                key: key.to_owned(),
+                path: path.to_owned(),
+            }),
+        };
+        output.copy()?;
+        Ok(output)
+    }
+
     /// Keeps the file, now that the row is there.
     pub(crate) fn publish(mut self) {
         let Some(mut log) = self.log.take() else {

@@ -1,7 +1,7 @@
 //! Entering a snapshot, and evicting for it.
 
 use std::num::NonZeroU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hm_vm_core::{KeyComponents, SnapshotId};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -21,6 +21,8 @@ pub struct PutDetails {
     pub parent: Option<SnapshotId>,
     /// From the beginning of the VM to the end of its snapshot.
     pub cost: Option<Duration>,
+    /// When the snapshot was made, if that was not now. A time to come is now.
+    pub created: Option<SystemTime>,
 }
 
 /// Output that was recorded and is to be stored with an entry. Made by the engine; dropped without
@@ -37,6 +39,7 @@ pub(crate) struct Publication {
     pub(super) output: Option<RecordedOutput>,
     parent: Option<SnapshotId>,
     cost_us: Option<i64>,
+    created_us: Option<i64>,
     doom: bool,
 }
 
@@ -58,6 +61,10 @@ impl Publication {
             cost_us: details
                 .cost
                 .map(|cost| i64::try_from(cost.as_micros()).unwrap_or(i64::MAX)),
+            created_us: details.created.map(|created| {
+                let since = created.duration_since(UNIX_EPOCH).unwrap_or_default();
+                i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+            }),
             doom,
         })
     }
@@ -72,6 +79,7 @@ impl Publication {
             log: output.and_then(RecordedOutput::log),
             parent: self.parent.as_deref(),
             cost_us: self.cost_us,
+            created_us: self.created_us,
             capacity: capacity.get(),
             doom: self.doom,
         }
@@ -87,6 +95,7 @@ pub(super) struct Row<'a> {
     pub(super) log: Option<&'a str>,
     pub(super) parent: Option<&'a str>,
     pub(super) cost_us: Option<i64>,
+    pub(super) created_us: Option<i64>,
     pub(super) capacity: u64,
     /// Record the snapshots that are handed back until [`super::doomed`] hears of their removal.
     pub(super) doom: bool,
@@ -156,7 +165,7 @@ fn insert(transaction: &Transaction<'_>, row: &Row<'_>) -> rusqlite::Result<i64>
             "INSERT INTO entries
                  (key, snapshot, last_use, created_us, last_used_us, output_bytes, log, parent,
                   cost_us)
-             VALUES (?1, ?2, {NEXT_USE}, ?3, ?3, ?4, ?5, ?6, ?7)"
+             VALUES (?1, ?2, {NEXT_USE}, min(?3, ifnull(?8, ?3)), ?3, ?4, ?5, ?6, ?7)"
         ))?
         .insert(params![
             row.key,
@@ -166,6 +175,7 @@ fn insert(transaction: &Transaction<'_>, row: &Row<'_>) -> rusqlite::Result<i64>
             row.log,
             row.parent,
             row.cost_us,
+            row.created_us,
         ])
 }
 
@@ -174,8 +184,8 @@ fn replace(transaction: &Transaction<'_>, old: &Old, row: &Row<'_>) -> rusqlite:
     transaction
         .prepare_cached(&format!(
             "UPDATE entries
-             SET snapshot = ?2, last_use = {NEXT_USE}, hits = 0, created_us = ?3,
-                 last_used_us = ?3, output_bytes = ?4, log = ?5, parent = ?6, cost_us = ?7
+             SET snapshot = ?2, last_use = {NEXT_USE}, hits = 0,
+                 created_us = min(?3, ifnull(?8, ?3)), last_used_us = ?3, output_bytes = ?4, log = ?5, parent = ?6, cost_us = ?7
              WHERE id = ?1"
         ))?
         .execute(params![
@@ -186,6 +196,7 @@ fn replace(transaction: &Transaction<'_>, old: &Old, row: &Row<'_>) -> rusqlite:
             row.log,
             row.parent,
             row.cost_us,
+            row.created_us,
         ])?;
     transaction
         .prepare_cached("DELETE FROM components WHERE entry = ?1")?

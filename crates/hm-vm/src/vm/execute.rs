@@ -24,7 +24,7 @@ pub(super) struct Execution<'a> {
     pub(super) phases: Phases<'a>,
     /// A snapshot that counts as a miss: the backend could not tell about it, or it is not what was
     /// asked for. It is not looked at again.
-    passed_over: Option<SnapshotId>,
+    pub(super) passed_over: Option<SnapshotId>,
     /// The VM of an earlier execution, until it is used or ended.
     pub(super) idle: Option<IdleVm>,
     /// When the work began: what a hit saves is counted from here.
@@ -89,7 +89,17 @@ impl<'a> Execution<'a> {
         }
         match waited? {
             Waited::Hit(hit) => self.hit(hit).await,
-            Waited::Turn(turn) => self.produce(Some((key, turn))).await,
+            Waited::Turn(turn) => match self.fetch(key).await? {
+                Some((hit, remote)) => {
+                    drop(turn);
+                    let result = self.hit(hit).await?;
+                    Ok(ExecutionResult {
+                        remote: Some(remote),
+                        ..result
+                    })
+                }
+                None => self.produce(Some((key, turn))).await,
+            },
         }
     }
 
@@ -106,7 +116,7 @@ impl<'a> Execution<'a> {
         if self.passed_over.as_ref() == Some(&hit.snapshot) {
             return Ok(None);
         }
-        if !self.is_wanted(&hit) {
+        if !self.is_wanted(hit.created, hit.parent.as_ref()) {
             self.passed_over = Some(hit.snapshot);
             return Ok(None);
         }
@@ -133,13 +143,13 @@ impl<'a> Execution<'a> {
     }
 
     /// Whether a result is young enough, and made from what this action starts from.
-    fn is_wanted(&self, hit: &Hit) -> bool {
+    pub(super) fn is_wanted(&self, created: SystemTime, parent: Option<&SnapshotId>) -> bool {
         let is_young = self.options.max_age.is_none_or(|limit| {
-            let age = SystemTime::now().duration_since(hit.created);
+            let age = SystemTime::now().duration_since(created);
             // Made after now, by a clock that was set back since: young.
             age.unwrap_or_default() <= limit
         });
-        let has_parent = || match (&hit.parent, &self.action.source) {
+        let has_parent = || match (parent, &self.action.source) {
             (None, _) => true,
             (Some(parent), ImageSource::Snapshot(source)) => parent == source,
             (Some(_), ImageSource::Image(_)) => false,

@@ -56,6 +56,7 @@ impl Execution<'_> {
             usage: Some(outcome.exec.usage),
             phases: self.phases.take_times(),
             saved: None,
+            remote: None,
         })
     }
 
@@ -158,8 +159,11 @@ impl Execution<'_> {
                 ImageSource::Image(_) => None,
             },
             cost: self.begun.map(|begun| begun.elapsed()),
+            created: None,
         };
+        let shared = self.to_share(key, snapshot.id()?, &details);
         let entered = self.publish(key, snapshot, details, turn).await?;
+        self.share(shared, entered.as_ref());
         Ok(Outcome { entered, ..outcome })
     }
 

@@ -25,12 +25,13 @@ impl Execution<'_> {
             return Err(cancelled);
         }
         let begun = self.phases.begin(Phase::Publish);
-        let entered = self.enter(key, snapshot, details).await;
+        let id = snapshot.id()?.clone();
+        let entered = self.enter(key, &id, Some(snapshot), details).await;
         drop(turn);
         let entered = match entered {
-            Ok((snapshot, freed)) => {
+            Ok(freed) => {
                 self.remove_freed(freed).await;
-                Ok(snapshot)
+                Ok(Some(id))
             }
             Err(error) => Err(error),
         };
@@ -38,19 +39,40 @@ impl Execution<'_> {
         entered
     }
 
-    /// Puts the snapshot into the registry. It has an owner then; if that fails, it is removed.
+    /// Enters a snapshot that was brought from elsewhere. One that was here before has no guard: should this
+    /// fail, it stays.
+    pub(super) async fn enter_fetched_snapshot(
+        &mut self,
+        key: &str,
+        snapshot: &SnapshotId,
+        guard: Option<Unclaimed>,
+        details: PutDetails,
+    ) -> Result<()> {
+        let freed = self.enter(key, snapshot, guard, details).await?;
+        self.remove_freed(freed).await;
+        Ok(())
+    }
+
+    /// Puts the snapshot into the registry. It has an owner then; if that fails, it is removed. Returns what the
+    /// entry replaces or evicts.
     async fn enter(
         &mut self,
         key: &str,
-        unclaimed: Unclaimed,
+        id: &SnapshotId,
+        unclaimed: Option<Unclaimed>,
         details: PutDetails,
-    ) -> Result<(Option<SnapshotId>, Vec<SnapshotId>)> {
+    ) -> Result<Vec<SnapshotId>> {
         let registry = &self.engine.registry;
-        let mut publication = Publication::new(key, unclaimed.id()?, details, true)?;
+        let mut publication = Publication::new(key, id, details, true)?;
         match registry.publish_now(&mut publication) {
-            Ok(Some(freed)) => Ok((unclaimed.claim(), freed)),
+            Ok(Some(freed)) => {
+                unclaimed.and_then(Unclaimed::claim);
+                Ok(freed)
+            }
             Err(error) => {
-                self.give_up(unclaimed).await;
+                if let Some(unclaimed) = unclaimed {
+                    self.give_up(unclaimed).await;
+                }
                 Err(error)
             }
             // The file is busy. Should this future be dropped, the thread goes on: so the snapshot
@@ -59,7 +81,8 @@ impl Execution<'_> {
                 let registry = registry.handle();
                 tokio::task::spawn_blocking(move || {
                     let freed = registry.publish_blocking(publication)?;
-                    Ok((unclaimed.claim(), freed))
+                    unclaimed.and_then(Unclaimed::claim);
+                    Ok(freed)
                 })
                 .await?
             }

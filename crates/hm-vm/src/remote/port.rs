@@ -1,12 +1,9 @@
-//! A cache shared with other machines.
-//!
-//! The engine asks it when a key has no result here, before it runs anything, and gives it what it has run.
-//!
-//! A shared cache is help, never a condition: whatever goes wrong with it is a warning, takes a bounded time, and the
-//! command runs.
+//! What the engine asks of a shared cache.
 
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
@@ -29,6 +26,12 @@ pub trait RemoteCache: Send + Sync + fmt::Debug {
     /// [`Error::Cancelled`](hm_vm_core::Error::Cancelled) alone. All else is `None` and a warning.
     async fn fetch(&self, key: &str, cancel: &Cancellation) -> Result<Option<Fetched>>;
 
+    /// Digest of the image at the root of a snapshot's lineage, if that is known here.
+    async fn base_digest(&self, snapshot: &SnapshotId) -> Option<String> {
+        let _ = snapshot;
+        None
+    }
+
     /// Gives it a result. Returns at once; the work goes on beside the run. Does nothing for a read-only cache.
     fn publish(&self, result: Published);
 
@@ -44,6 +47,8 @@ pub struct RemoteEntry {
     pub snapshot: SnapshotId,
     /// The snapshot that it was forked from; `None` for one made from an image.
     pub parent: Option<SnapshotId>,
+    /// Digest of the image at the root of its lineage, where that is told.
+    pub base: Option<String>,
     /// When it was made.
     pub created: SystemTime,
     /// How long that took.
@@ -61,6 +66,8 @@ pub struct Fetched {
     pub log: Option<FetchedLog>,
     /// Bytes that came over the network.
     pub bytes: u64,
+    /// Whether the snapshot was not here before: then it belongs to whoever gets this, to enter or remove.
+    pub is_new: bool,
 }
 
 /// A log that was brought here.
@@ -81,8 +88,8 @@ pub struct Published {
     pub entry: RemoteEntry,
     /// What its key was derived from.
     pub components: Option<KeyComponents>,
-    /// The stored output of its command, by the name that the registry has for it.
-    pub log: Option<String>,
+    /// The stored output of its command, opened: it may be removed meanwhile. Its position is of no account.
+    pub log: Option<Arc<File>>,
     /// Bytes of that output.
     pub output_bytes: u64,
 }
