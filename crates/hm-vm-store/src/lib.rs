@@ -54,7 +54,7 @@ pub use chain::{
     Adopted, Adoption, ChainInject, ChainLayer, PackedLayer, SnapshotChain, SnapshotHold,
 };
 pub use error::StoreError;
-pub use export::{ExportOptions, ExportReport, ImageFormat};
+pub use export::{CacheImport, CacheOptions, ExportOptions, ExportReport, ImageFormat};
 pub use pull::PullOptions;
 pub use store::{
     CollectReport, ImageDefaults, ImageInfo, Leftover, SnapshotInfo, Store, StoreStats,

@@ -175,7 +175,7 @@ pub(super) fn make(core: &Core, place: &Place) -> Result<(), StoreError> {
     made
 }
 
-fn fill(new: &Path, place: &Place) -> Result<(), StoreError> {
+pub(super) fn fill(new: &Path, place: &Place) -> Result<(), StoreError> {
     make_private(new)?;
     let path = new.join("name");
     let mut name = create(&path)?;
@@ -205,7 +205,7 @@ fn create(path: &Path) -> Result<fs::File, StoreError> {
         .context("creating", path)
 }
 
-fn make_private(path: &Path) -> Result<(), StoreError> {
+pub(super) fn make_private(path: &Path) -> Result<(), StoreError> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other.context("creating", path),

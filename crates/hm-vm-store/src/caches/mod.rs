@@ -12,6 +12,7 @@
 
 mod directory;
 mod lock;
+mod replace;
 
 pub use directory::CacheInfo;
 pub(crate) use directory::note_damaged;

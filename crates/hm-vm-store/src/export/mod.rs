@@ -5,6 +5,7 @@
 //! * [`blob`]: layers as OCI blobs, and what is remembered of them.
 //! * [`image`]: snapshots and images as OCI images; [`sending`] brings their layers there, [`config`] writes the
 //!   configuration, [`held`] keeps what is read.
+//! * [`cache`]: named cache directories, there and back.
 //!
 //! # What is in an archive
 //!
@@ -15,12 +16,9 @@
 //! layer is refused. Owners are numbers as the guest sees them; times have nanoseconds. Holes are zeros: where a file has
 //! holes is the file system's choice, and not every reader knows them. Sockets are left out, as are the overlay's notes
 //! (`user.overlay.*`) and labels that the system sets (`security.*` but for capabilities, `trusted.*`).
-#![expect(
-    dead_code,
-    reason = "used by exports and the shared cache, which come next"
-)]
 
 mod blob;
+mod cache;
 mod config;
 mod header;
 mod held;
@@ -31,4 +29,5 @@ mod sending;
 mod tree;
 
 pub(crate) use blob::LayerBlob;
+pub use cache::{CacheImport, CacheOptions};
 pub use options::{ExportOptions, ExportReport, ImageFormat};
