@@ -48,13 +48,22 @@ pub(super) struct LayerWriter<'a> {
 }
 
 impl<'a> LayerWriter<'a> {
+    /// Begins a layer in an empty directory.
     pub(super) fn new(root: &'a OwnedFd, options: &'a LayerOptions) -> Result<Self, ImportError> {
-        let failed = |errno| writing(b".", errno);
         // Whoever is to be the guest's root owns it already.
-        rustix::fs::fchmod(root, Mode::from_raw_mode(0o755)).map_err(failed)?;
+        rustix::fs::fchmod(root, Mode::from_raw_mode(0o755))
+            .map_err(|errno| writing(b".", errno))?;
+        Self::resume(root, options)
+    }
+
+    /// Goes on with a layer.
+    pub(super) fn resume(
+        root: &'a OwnedFd,
+        options: &'a LayerOptions,
+    ) -> Result<Self, ImportError> {
         Ok(Self {
             root: root.as_fd(),
-            way: Way::new(root.as_fd()).map_err(failed)?,
+            way: Way::new(root.as_fd()).map_err(|errno| writing(b".", errno))?,
             options,
             notices: Notices::default(),
             umask: super::layer_owner::umask(),
@@ -223,7 +232,6 @@ impl<'a> LayerWriter<'a> {
             Ok((directory, stat))
         });
         let (directory, stat) = match found {
-            Ok((_, stat)) if is_whiteout(&stat) => return self.no_target(path, attributes),
             Ok(found) => found,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return self.no_target(path, attributes);
@@ -249,7 +257,10 @@ impl<'a> LayerWriter<'a> {
                 Err(error) => return Err(error),
             }
         }
-        self.set_linked(path, &directory, target_name, &stat, attributes)?;
+        // A link to a whiteout is another one, as with Docker.
+        if !is_whiteout(&stat) {
+            self.set_linked(path, &directory, target_name, &stat, attributes)?;
+        }
         Ok(Linked::Done)
     }
 

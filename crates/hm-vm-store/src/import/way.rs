@@ -9,7 +9,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Timestamps};
+use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::beneath::{DIRECTORY, mtime_ns, open_beneath, split, timestamps};
@@ -164,13 +164,15 @@ impl<'a> Way<'a> {
                 rustix::fs::mkdirat(&parent.fd, name, Mode::RWXU)?;
                 parent.touch();
                 let fd = rustix::fs::openat(&parent.fd, name, flags, Mode::empty())?;
-                if parent.inherits {
-                    // As Docker's does: it gives such directories to root.
-                    let root = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
-                    rustix::fs::fchown(&fd, Some(root.0), Some(root.1))?;
+                let inherits = parent.inherits;
+                let mut mode = IMPLIED_MODE;
+                if inherits {
+                    // As Docker: it belongs to root, but has the bit.
+                    rustix::fs::fchown(&fd, Some(Uid::ROOT), Some(Gid::ROOT))?;
+                    mode |= SET_GROUP_ID;
                 }
-                rustix::fs::fchmod(&fd, Mode::from_raw_mode(IMPLIED_MODE))?;
-                self.push(&path[..end], fd, false, mtime_ns)
+                rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+                self.push(&path[..end], fd, inherits, mtime_ns)
             }
             Err(Errno::LOOP | Errno::NOTDIR) => self.follow(&path[..end]),
             Err(errno) => Err(errno),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::StoreError;
-use crate::import::LowerLink;
+use crate::import::{LayerOptions, LowerLink, link_from_lower};
 use crate::store::Core;
 
 impl Core {
@@ -23,8 +23,12 @@ impl Core {
             return Ok(());
         }
         let tree = self.layout.layer_tree(layer);
+        let options = LayerOptions {
+            devices: rustix::process::geteuid().is_root(),
+            ..LayerOptions::default()
+        };
         Ok(self
             .files
-            .run(|| crate::import::link_from_lower(&tree, links, lower))??)
+            .run(|| link_from_lower(&tree, links, lower, &options))??)
     }
 }
