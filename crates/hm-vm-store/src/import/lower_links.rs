@@ -101,7 +101,12 @@ impl Linker<'_> {
     /// Path, in this layer, of a copy of what the link leads to.
     fn copied(&mut self, link: &LowerLink) -> Result<Vec<u8>, ImportError> {
         let reading = |error| reading(&link.target, error);
-        let Resolved { path, node } = resolve(self.tree, &link.target, false).map_err(reading)?;
+        let found = match resolve(self.tree, &link.target, false) {
+            // A file, or a circle of links, on the way.
+            Err(error) if is_astray(&error) => return Err(missing(link)),
+            found => found.map_err(reading)?,
+        };
+        let Resolved { path, node } = found;
         let Some(Node::Leaf(leaf)) = node else {
             return Err(missing(link));
         };
@@ -221,6 +226,12 @@ fn attributes_of(stat: &Stat, xattrs: Vec<Xattr>) -> Attributes {
 
 fn reading(path: &[u8], error: io::Error) -> ImportError {
     ImportError::file("reading, in a layer below,", as_path(path), error)
+}
+
+fn is_astray(error: &io::Error) -> bool {
+    [Errno::NOTDIR, Errno::LOOP]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn missing(link: &LowerLink) -> ImportError {

@@ -5,4 +5,7 @@
 mod archives;
 mod directories;
 mod hostile;
+mod layer_support;
+mod layers;
+mod layers_hostile;
 mod support;
