@@ -71,9 +71,12 @@ struct Row {
     own: Vec<i64>,
 }
 
+/// A layer, with its number if it is here.
+type Known = (ChainLayer, Option<i64>);
+
 /// A chain in the making: what is known of it, and the layers above that, of each snapshot.
 struct Plan {
-    known: Vec<(ChainLayer, Option<i64>)>,
+    known: Vec<Known>,
     /// Oldest first: the snapshot's row and its own layers.
     lineage: Vec<(i64, Vec<i64>)>,
 }
@@ -378,10 +381,7 @@ fn are_present(tx: &Transaction<'_>, layers: &[i64]) -> rusqlite::Result<bool> {
 }
 
 /// The chain that was found out earlier, with the layers that are here.
-fn kept_chain(
-    tx: &Transaction<'_>,
-    snapshot: i64,
-) -> rusqlite::Result<Option<Vec<(ChainLayer, Option<i64>)>>> {
+fn kept_chain(tx: &Transaction<'_>, snapshot: i64) -> rusqlite::Result<Option<Vec<Known>>> {
     let json: Option<String> = tx
         .prepare_cached("SELECT layers FROM snapshot_chains WHERE snapshot = ?1")?
         .query_row([snapshot], |row| row.get(0))

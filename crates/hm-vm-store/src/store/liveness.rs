@@ -4,6 +4,13 @@ use crate::session::is_alive;
 use crate::store::Store;
 
 impl Store {
+    /// A path for a file of the caller's, which nothing else uses. What is still there when this process is gone
+    /// is removed by the next one.
+    pub fn temporary_file(&self) -> std::path::PathBuf {
+        let core = self.core();
+        core.layout.new_tmp(core.session.id)
+    }
+
     /// The number of this process's use of the store. No other use of it ever has the same one.
     pub fn session(&self) -> i64 {
         self.core().session.id

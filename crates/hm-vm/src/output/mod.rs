@@ -23,6 +23,8 @@
 //! be. It belongs to the caller, and stays whatever becomes of the execution.
 
 mod files;
+#[cfg(feature = "sandbox")]
+mod foreign;
 mod mask;
 mod reader;
 mod record;
@@ -32,6 +34,8 @@ mod writer;
 use std::time::Duration;
 
 pub(crate) use files::LogFiles;
+#[cfg(feature = "sandbox")]
+pub(crate) use foreign::check_log;
 pub(crate) use mask::Mask;
 pub use reader::{LogChunk, LogNext, LogReader};
 pub(crate) use record::Recorder;
