@@ -5,6 +5,7 @@
 //! whoever unpacks the archive; a link counts as the member that it names, and leads nowhere else.
 
 mod docker;
+mod headers;
 mod open;
 mod scan;
 mod unpacked;
