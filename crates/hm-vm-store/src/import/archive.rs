@@ -5,6 +5,7 @@
 //! formats, and the difference between the end of the archive and the end of the input.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use tar::{EntryType, Header};
@@ -161,7 +162,7 @@ impl<'a> ArchiveReader<'a> {
     }
 
     fn begin_data(&mut self, header: &Header) -> Result<(), ImportError> {
-        let size = header.entry_size().map_err(|error| self.failure(error))?;
+        let size = self.number(header, 124..136, Header::entry_size)?;
         self.set_data(size);
         Ok(())
     }
@@ -286,12 +287,12 @@ impl<'a> ArchiveReader<'a> {
             path,
             target: target.unwrap_or_default(),
             kind,
-            mode: self.checked(header.mode())? & 0o7777,
-            uid: self.owner(ext.uid, || header.uid())?,
-            gid: self.owner(ext.gid, || header.gid())?,
+            mode: self.number(header, 100..108, Header::mode)? & 0o7777,
+            uid: self.owner(ext.uid, || self.number(header, 108..116, Header::uid))?,
+            gid: self.owner(ext.gid, || self.number(header, 116..124, Header::gid))?,
             mtime_ns: match ext.mtime_ns {
                 Some(mtime_ns) => mtime_ns,
-                None => i64::try_from(self.checked(header.mtime())?)
+                None => i64::try_from(self.number(header, 136..148, Header::mtime)?)
                     .unwrap_or(i64::MAX)
                     .saturating_mul(1_000_000_000),
             },
@@ -302,18 +303,30 @@ impl<'a> ArchiveReader<'a> {
         })
     }
 
-    fn checked<T>(&self, field: io::Result<T>) -> Result<T, ImportError> {
-        field.map_err(|error| self.failure(error))
+    /// A number in a header. A blank field is 0: some archivers leave out what they do not know.
+    fn number<T: Default>(
+        &self,
+        header: &Header,
+        field: Range<usize>,
+        read: impl FnOnce(&Header) -> io::Result<T>,
+    ) -> Result<T, ImportError> {
+        if header.as_bytes()[field]
+            .iter()
+            .all(|byte| matches!(byte, 0 | b' '))
+        {
+            return Ok(T::default());
+        }
+        read(header).map_err(|error| self.failure(error))
     }
 
     fn owner(
         &self,
         extended: Option<u64>,
-        header: impl FnOnce() -> io::Result<u64>,
+        header: impl FnOnce() -> Result<u64, ImportError>,
     ) -> Result<u32, ImportError> {
         let id = match extended {
             Some(id) => id,
-            None => self.checked(header())?,
+            None => header()?,
         };
         // The largest number means "no change" to the system.
         u32::try_from(id)

@@ -120,7 +120,7 @@ impl Decoder {
     }
 
     /// Checks what is left of the bytes.
-    fn verify(&mut self) -> Result<(), StoreError> {
+    pub(super) fn verify(&mut self) -> Result<(), StoreError> {
         let input = match &mut self.stream {
             Stream::Plain(stream) => stream,
             Stream::Gzip(stream) => stream.get_mut(),

@@ -1,6 +1,8 @@
 //! A layer's bytes on their way from the thread that decompresses them to the one that writes files.
 
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use hm_vm_core::Cancellation;
@@ -26,6 +28,7 @@ const UNSUSPICIOUS: u64 = 4 << 30;
 pub(super) struct Outlet {
     full: SyncSender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
+    doubted: Arc<AtomicBool>,
 }
 
 /// Where they come out. Computes the digest of all that passes.
@@ -39,6 +42,7 @@ pub(super) struct Inflow {
     left: u64,
     limit: u64,
     cancel: Cancellation,
+    doubted: Arc<AtomicBool>,
 }
 
 /// Both ends, for a layer of `limit` bytes at most, which is `compressed` bytes long now.
@@ -50,9 +54,11 @@ pub(super) fn flow(limit: u64, compressed: u64, cancel: Cancellation) -> (Outlet
         let _ = empty.send(Vec::new());
     }
     let limit = limit.min(compressed.saturating_mul(RATIO).max(UNSUSPICIOUS));
+    let doubted = Arc::new(AtomicBool::new(false));
     let outlet = Outlet {
         full: full_sender,
         empty: empty_receiver,
+        doubted: Arc::clone(&doubted),
     };
     let inflow = Inflow {
         full,
@@ -64,26 +70,41 @@ pub(super) fn flow(limit: u64, compressed: u64, cancel: Cancellation) -> (Outlet
         left: limit,
         limit,
         cancel,
+        doubted,
     };
     (outlet, inflow)
 }
 
 impl Outlet {
-    /// Decompresses all. Ends early, without failure, when nobody wants it any more.
+    /// Decompresses all. Ends early, without failure, when nobody wants it any more: unless it was
+    /// [doubted](Inflow::doubt).
     pub(super) fn pour(self, mut decoder: Decoder) -> Result<(), StoreError> {
         while let Ok(mut buffer) = self.empty.recv() {
             buffer.resize(BUFFER_BYTES, 0);
             let filled = decoder.fill(&mut buffer)?;
             buffer.truncate(filled);
-            if self.full.send(buffer).is_err() || filled == 0 {
+            if filled == 0 {
+                // Nobody may be there any more.
+                let _ = self.full.send(buffer);
                 return Ok(());
             }
+            if self.full.send(buffer).is_err() {
+                break;
+            }
         }
-        Ok(())
+        match self.doubted.load(Ordering::Acquire) {
+            true => decoder.verify(),
+            false => Ok(()),
+        }
     }
 }
 
 impl Inflow {
+    /// Ends it, because the bytes make no sense: they may not be the right ones, which is to be said instead then.
+    pub(super) fn doubt(self) {
+        self.doubted.store(true, Ordering::Release);
+    }
+
     /// Digest of all bytes that passed.
     pub(super) fn digest(self) -> Digest {
         self.hasher.finish()

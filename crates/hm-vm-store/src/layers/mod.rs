@@ -4,6 +4,8 @@ mod decoder;
 mod inflow;
 mod links;
 mod outcome;
+#[cfg(test)]
+mod tests;
 mod unpack;
 mod windows;
 

@@ -75,8 +75,15 @@ impl Core {
                     .and_then(|decoder| outlet.pour(decoder))
             });
             let written = self.files.run(move || {
-                let report = unpack_layer_from(&mut inflow, Path::new(&name), dest, &options)?;
-                Ok::<_, ImportError>((report, inflow.digest()))
+                match unpack_layer_from(&mut inflow, Path::new(&name), dest, &options) {
+                    Ok(report) => Ok((report, inflow.digest())),
+                    Err(error) => {
+                        if matches!(error, ImportError::InvalidInput { .. }) {
+                            inflow.doubt();
+                        }
+                        Err(error)
+                    }
+                }
             });
             (pouring.join(), written)
         });
