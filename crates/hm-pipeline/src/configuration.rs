@@ -52,7 +52,7 @@ impl RemoteCacheMode {
 /// A registry that is not as others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistryRule {
-    /// Hosts that are asked first, each with its port if it has one.
+    /// Hosts that are asked first for what is read: with a port, and a path, if they have them.
     pub mirrors: Vec<String>,
     /// Whether it is talked to without TLS.
     pub plain_http: bool,

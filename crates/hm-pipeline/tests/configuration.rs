@@ -32,7 +32,7 @@ mode = "read-only"
 max_age = "7d"
 
 [registries."docker.io"]
-mirrors = ["mirror.example:5000", "other.example"]
+mirrors = ["mirror.example:5000", "other.example/hub"]
 
 [registries."[::1]:5000"]
 plain_http = true
@@ -45,7 +45,7 @@ ca = "/etc/ssl/own.pem"
     assert_eq!(read.remote_cache, Some(expected));
     assert_eq!(read.image_max_age, Some(Duration::from_secs(7 * 86_400)));
     let hub = &read.registries["docker.io"];
-    assert_eq!(hub.mirrors, ["mirror.example:5000", "other.example"]);
+    assert_eq!(hub.mirrors, ["mirror.example:5000", "other.example/hub"]);
     assert!(!hub.plain_http && hub.roots.is_empty());
     let own = &read.registries["[::1]:5000"];
     assert!(own.plain_http && own.mirrors.is_empty());

@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::Parser as _;
+use hm_pipeline::Configuration;
 use hm_vm::ImageRegistry;
 use hm_vm::store::Store;
 use tracing_subscriber::EnvFilter;
@@ -14,6 +16,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::cli::{Cli, Command};
 use crate::exit_codes;
 use crate::failure::{Problem, Report, contract};
+use crate::input::config;
 use crate::input::environment::Environment;
 use crate::output::Ui;
 use crate::output::ui::{Talk, write_out};
@@ -28,9 +31,19 @@ pub(crate) struct App {
     pub(crate) ui: Ui,
     pub(crate) environment: Environment,
     store: Option<PathBuf>,
+    configuration: OnceLock<Configuration>,
 }
 
 impl App {
+    /// What the user has configured; read when it is first asked for.
+    pub(crate) fn configuration(&self) -> anyhow::Result<&Configuration> {
+        if let Some(known) = self.configuration.get() {
+            return Ok(known);
+        }
+        let read = config::load(&self.environment, &self.ui)?;
+        Ok(self.configuration.get_or_init(|| read))
+    }
+
     /// Directory of the store.
     pub(crate) fn store_root(&self) -> anyhow::Result<PathBuf> {
         Ok(self.environment.store_root(self.store.as_deref())?)
@@ -81,6 +94,7 @@ fn run(arguments: &[OsString]) -> u8 {
         ui: Ui::new(talk, &environment),
         environment,
         store: cli.global.store,
+        configuration: OnceLock::new(),
     };
     let outcome = start_log(cli.global.verbose, &app)
         .map_err(anyhow::Error::from)
@@ -104,6 +118,7 @@ fn dispatch(app: &App, command: Command) -> anyhow::Result<u8> {
         Command::Explain(explain) => return explain.run(app),
         Command::Snapshot(snapshot) => return snapshot.run(app),
         Command::Image(image) => image.run(app)?,
+        Command::Push(push) => push.run(app)?,
         Command::Cache(cache) => cache.run(app)?,
         Command::Completions(completions) => completions.run(app)?,
     }

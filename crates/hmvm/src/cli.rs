@@ -55,6 +55,7 @@ pub(crate) enum Command {
     Shell(commands::shell::Shell),
     Snapshot(commands::snapshot::Snapshot),
     Image(commands::image::Image),
+    Push(commands::snapshot::export::Push),
     Cache(commands::cache::Cache),
     Explain(commands::explain::Explain),
     Doctor(commands::doctor::Doctor),

@@ -3,6 +3,8 @@
 use std::{fmt, io};
 
 use hm_pipeline::plan::PlanError;
+use hm_vm::oci::OciError;
+use hm_vm::store::StoreError;
 use hm_vm::{Error, Limit};
 
 use crate::exit_codes;
@@ -25,6 +27,11 @@ impl Problem {
         }
     }
 
+    /// What the user can do; nothing where that is not known.
+    pub(crate) fn hint_text(&self) -> &str {
+        self.hint.as_deref().unwrap_or_default()
+    }
+
     /// Adds what the user can do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -45,6 +52,12 @@ impl fmt::Display for Hint {
 /// Adds a hint to a failure that has none.
 pub(crate) fn hinted(error: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
     error.into().context(Hint(hint.into()))
+}
+
+/// A failure of the contract with a hint that says more than the usual one.
+pub(crate) fn explained(error: Error, hint: impl Into<String>) -> anyhow::Error {
+    let problem = Problem::new(error.to_string()).hint(hint);
+    anyhow::Error::new(error).context(problem)
 }
 
 /// Nobody reads standard output any more. Ends the program quietly.
@@ -79,6 +92,7 @@ impl Report {
             .or_else(|| find::<PlanError>(error)?.hint())
             .or_else(|| hint(contract.as_ref()?))
             .or_else(|| error.downcast_ref::<Hint>().map(|hint| hint.0.clone()))
+            .or_else(|| image_hint(find::<OciError>(error)?))
             .or_else(|| io_hint(error));
         Self {
             message: Some(one_line(error)),
@@ -90,12 +104,21 @@ impl Report {
 
 /// The error of the contract that `error` carries, if any.
 pub(crate) fn contract(error: &anyhow::Error) -> Option<Error> {
-    find::<Error>(error).cloned().or_else(|| {
-        find::<hm_vm::store::StoreError>(error).and_then(hm_vm::store::StoreError::contract)
-    })
+    let of_store = || find::<StoreError>(error).and_then(StoreError::contract);
+    let of_images = || match find::<OciError>(error)? {
+        OciError::Cancelled(cause) => Some(cause.clone()),
+        _ => None,
+    };
+    find::<Error>(error)
+        .cloned()
+        .or_else(of_store)
+        .or_else(of_images)
 }
 
-fn find<E: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> Option<&E> {
+/// The first error of a kind in `error` and its causes.
+pub(crate) fn find<E: std::error::Error + Send + Sync + 'static>(
+    error: &anyhow::Error,
+) -> Option<&E> {
     error
         .downcast_ref::<E>()
         .or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<E>()))
@@ -151,6 +174,27 @@ fn hint(error: &Error) -> Option<String> {
         Error::InvalidInput { what, .. } if what.starts_with("working directory") => {
             "--workdir takes a directory that the VM has; with --inject it is made".into()
         }
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// What can be done about a failure with images of others.
+fn image_hint(error: &OciError) -> Option<String> {
+    let text = match error {
+        OciError::Denied { place, .. } => format!(
+            "credentials are those of docker login {place} or podman login {place}; an image that does not exist \
+             may be refused like this as well"
+        ),
+        OciError::NotFound { .. } => {
+            "see whether its name and tag are right; hmvm image ls lists the images that are here".into()
+        }
+        OciError::Unreachable { .. } => {
+            "images that are here can be used offline; HTTPS_PROXY names a proxy, and docs/images.md tells of mirrors"
+                .into()
+        }
+        OciError::Answer { .. } => "try again later; --verbose tells more".into(),
+        OciError::Mismatch { .. } => "what came was thrown away; try again".into(),
         _ => return None,
     };
     Some(text)

@@ -19,8 +19,8 @@ use crate::output::sanitize::sanitize_path;
 /// What the VM starts from.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SourceArgs {
-    /// Start from this image: `host` is this machine's own root file system, read-only, without
-    /// home directories [default: host]
+    /// Start from this image, which is pulled when it is not here: `host` is this machine's own root file system,
+    /// read-only, without home directories [default: host]
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
     /// Fork from this snapshot; its id may be abbreviated
@@ -46,7 +46,7 @@ pub(crate) struct ContentArgs {
     /// .hmvmignore are honoured
     #[arg(long, value_name = "DIR")]
     inject: Option<PathBuf>,
-    /// Directory of the VM in which the command runs [default: /src with --inject, else /]
+    /// Directory of the VM in which the command runs [default: /src with --inject, else the image's]
     #[arg(long, value_name = "PATH", value_parser = values::parse_guest_path)]
     workdir: Option<String>,
     /// Set a variable for the command; without a value, take over the one it has here
@@ -55,9 +55,9 @@ pub(crate) struct ContentArgs {
 }
 
 impl ContentArgs {
-    /// The working directory.
+    /// The working directory; empty for the image's own.
     pub(crate) fn working_dir(&self) -> String {
-        let usual = if self.inject.is_some() { "/src" } else { "/" };
+        let usual = if self.inject.is_some() { "/src" } else { "" };
         self.workdir.clone().unwrap_or_else(|| usual.to_owned())
     }
 

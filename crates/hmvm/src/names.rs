@@ -2,9 +2,10 @@
 
 use hm_vm::registry::Entry;
 use hm_vm::store::Store;
-use hm_vm::{ImageRegistry, SnapshotId};
+use hm_vm::{Error, ImageRegistry, SnapshotId};
 
-use crate::failure::Problem;
+use crate::app::App;
+use crate::failure::{Problem, contract};
 use crate::output::sanitize::{sanitize, sanitize_path};
 
 /// Characters of an id that are shown.
@@ -18,6 +19,23 @@ pub(crate) fn short(id: &str) -> &str {
     id.char_indices()
         .nth(SHORT)
         .map_or(id, |(end, _)| &id[..end])
+}
+
+/// A digest, abbreviated for reading: its first digits.
+pub(crate) fn short_digest(digest: &str) -> &str {
+    short(digest.strip_prefix("sha256:").unwrap_or(digest))
+}
+
+/// The known name that `name` was probably meant to be.
+pub(crate) fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = name.to_lowercase();
+    let close = known
+        .into_iter()
+        .map(|other| (strsim::osa_distance(&lower, &other.to_lowercase()), other))
+        .filter(|(distance, _)| *distance <= (lower.chars().count() / 3).clamp(1, 3));
+    close
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, other)| other)
 }
 
 /// A key, abbreviated for reading: derived keys to their first digits, others to what fits.
@@ -58,6 +76,23 @@ pub(crate) fn snapshot(store: &Store, text: &str) -> anyhow::Result<SnapshotId> 
             .into());
     }
     Ok(store.resolve_snapshot(text)?)
+}
+
+/// The snapshot that an id, a key, or a unique beginning of one of them names.
+///
+/// # Errors
+///
+/// No such snapshot, or several.
+pub(crate) fn snapshot_or_key(app: &App, store: &Store, text: &str) -> anyhow::Result<SnapshotId> {
+    let error = match snapshot(store, text) {
+        Ok(found) => return Ok(found),
+        Err(error) => error,
+    };
+    let is_unknown = matches!(contract(&error), Some(Error::SnapshotNotFound { .. }));
+    match entry(&app.registry(store)?, text) {
+        Ok(entry) if is_unknown => Ok(entry.snapshot),
+        _ => Err(error),
+    }
 }
 
 /// The entry of the cache that a key, a unique beginning of one, or the id of a snapshot names.

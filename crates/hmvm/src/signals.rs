@@ -20,6 +20,21 @@ use crate::output::{Ui, human};
 ///
 /// No thread or no signal handler can be had.
 pub(crate) fn watch(cancel: &Cancellation, grace: Duration, ui: &Ui) -> io::Result<()> {
+    let grace = human::duration(grace);
+    let text = format!("hmvm: stopping, the command has {grace} to end (once more: at once)");
+    watch_saying(cancel, text, ui)
+}
+
+/// As [`watch`], for work that has no command.
+///
+/// # Errors
+///
+/// As [`watch`].
+pub(crate) fn watch_transfer(cancel: &Cancellation, ui: &Ui) -> io::Result<()> {
+    watch_saying(cancel, "hmvm: stopping".into(), ui)
+}
+
+fn watch_saying(cancel: &Cancellation, text: String, ui: &Ui) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     // Handlers are in place when this function returns: no signal falls between.
     let mut signals = {
@@ -37,10 +52,7 @@ pub(crate) fn watch(cancel: &Cancellation, grace: Duration, ui: &Ui) -> io::Resu
             runtime.block_on(async {
                 signals.next().await;
                 cancel.cancel(CancelCause::User);
-                ui.say(format_args!(
-                    "hmvm: stopping, the command has {} to end (once more: at once)",
-                    human::duration(grace)
-                ));
+                ui.say(text);
                 loop {
                     signals.next().await;
                     cancel.kill(CancelCause::User);

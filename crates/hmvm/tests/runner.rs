@@ -20,12 +20,16 @@ mod examples;
 mod exec;
 #[path = "runner/full_disk.rs"]
 mod full_disk;
+#[path = "runner/images/mod.rs"]
+mod images;
 #[path = "runner/limits.rs"]
 mod limits;
 #[path = "runner/listings.rs"]
 mod listings;
 #[path = "runner/pipeline/mod.rs"]
 mod pipeline;
+#[path = "runner/remote/mod.rs"]
+mod remote;
 #[path = "runner/sharing.rs"]
 mod sharing;
 #[path = "runner/shell.rs"]

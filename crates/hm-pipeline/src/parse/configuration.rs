@@ -5,7 +5,7 @@ use super::model::RemoteCacheTable;
 use super::quantities::Time;
 use super::read::SIZE_LIMIT;
 use super::reader::Reader;
-use super::registries::{HostFile, RegistryHost, RegistryName, Repository, remote_cache};
+use super::registries::{HostFile, Mirror, RegistryName, Repository, remote_cache};
 use super::table::{FromNode, table};
 use super::toml;
 use super::unions::TextOr;
@@ -31,8 +31,8 @@ table! {
 
     /// A registry.
     RegistryTable {
-        /// Hosts that are asked first.
-        mirrors: Option<OneOrMany<As<RegistryHost>>>,
+        /// Hosts that are asked first for what is read, each with a path if its repositories begin there.
+        mirrors: Option<OneOrMany<As<Mirror>>>,
         /// Talk to it without TLS. Default: false, but for this machine itself.
         plain_http: Option<Bool>,
         /// Files with certificates to trust for it, beside those of the system.

@@ -103,6 +103,31 @@ impl Form for RegistryHost {
     }
 }
 
+/// What is asked in place of a registry: a host, and where there its repositories begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mirror;
+
+impl Form for Mirror {
+    type Value = String;
+
+    fn parse(text: &str) -> Result<String, Wrong> {
+        let host = match text.split_once('/') {
+            Some((host, path)) if !text.contains("://") && path.bytes().all(is_path) => host,
+            _ => text,
+        };
+        RegistryHost::parse(host)?;
+        Ok(text.to_owned())
+    }
+
+    fn schema() -> Json {
+        json!({ "examples": ["mirror.example:5000", "mirror.example/hub"] })
+    }
+}
+
+fn is_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._-/".contains(&byte)
+}
+
 /// Of a registry: its host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RegistryName;

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use hm_pipeline::Configuration;
 use hm_vm::sandbox::{Check, CheckState, SandboxBackend, SandboxOptions, doctor};
 use hm_vm::store::Leftover;
 use serde_json::{Value, json};
@@ -9,12 +10,13 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::exit_codes;
 use crate::failure::Report;
-use crate::output::sanitize::sanitize;
+use crate::input::environment::ConfigPlace;
+use crate::output::sanitize::{sanitize, sanitize_path};
 use crate::output::{Style, human, json};
 
 /// Tell what this machine can do, what it lacks and how to get it, and what is left over
 ///
-/// Exits with 0 when VMs can run here and nothing is left over, with 1 otherwise.
+/// Exits with 0 when VMs can run here, nothing is left over and the configuration is right, with 1 otherwise.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  hmvm doctor")]
 pub(crate) struct Doctor {
@@ -32,9 +34,18 @@ impl Doctor {
         let usable = checks
             .iter()
             .all(|check| check.state != CheckState::Missing);
+        let place = app.environment.config_place()?;
+        // As for the store: what is wrong with it is a finding. All its problems are told above the report.
+        let configuration = app.configuration();
+        let is_readable = configuration.is_ok();
         if self.json {
             let document = json!({
                 "usable": usable,
+                "config": place.as_ref().map(|place| json!({
+                    "path": place.path,
+                    "exists": place.path.exists(),
+                    "error": configuration.as_ref().err().map(|error| Report::of(error).message),
+                })),
                 "checks": checks.iter().map(check_json).collect::<Vec<Value>>(),
                 "leftovers": leftovers.as_ref().map_or_else(|_| Value::Null, |list| json!(list)),
                 "store_error": leftovers.as_ref().err().map(|error| Report::of(error).message),
@@ -46,8 +57,9 @@ impl Doctor {
                 print_check(app, check, style)?;
             }
             print_leftovers(app, &leftovers, style)?;
+            print_configuration(app, place.as_ref(), &configuration, style)?;
         }
-        Ok(if usable && healthy {
+        Ok(if usable && healthy && is_readable {
             exit_codes::SUCCESS
         } else {
             exit_codes::NEGATIVE
@@ -144,4 +156,31 @@ fn print_leftovers(
             app.ui.data(format_args!("{state} {name:<22} {message}"))
         }
     }
+}
+
+fn print_configuration(
+    app: &App,
+    place: Option<&ConfigPlace>,
+    read: &anyhow::Result<&Configuration>,
+    style: Style,
+) -> anyhow::Result<()> {
+    let ok = style.green("ok      ");
+    let (state, detail) = match (place, read) {
+        (_, Err(error)) => (
+            style.red("missing "),
+            Report::of(error).message.unwrap_or_default(),
+        ),
+        (None, _) => (ok, "there is no place for one".to_owned()),
+        (Some(place), Ok(_)) => {
+            let path = sanitize_path(&place.path);
+            let there = if place.path.exists() {
+                ""
+            } else {
+                ": none, the defaults hold"
+            };
+            (ok, format!("{path}{there}"))
+        }
+    };
+    app.ui
+        .data(format_args!("{state} {:<22} {detail}", "configuration"))
 }

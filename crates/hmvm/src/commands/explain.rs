@@ -107,7 +107,14 @@ impl Explain {
             targets: vec![self.old.clone()],
             ..PlanOptions::default()
         };
-        let planned = plan::make(app, &self.file, &self.settings, &self.backend, &options)?;
+        let planned = plan::make(
+            app,
+            &self.file,
+            &self.settings,
+            None,
+            &self.backend,
+            &options,
+        )?;
         let plan = &planned.plan;
         let named = |id: &&StepId| {
             let step = plan.pipeline.step(**id);

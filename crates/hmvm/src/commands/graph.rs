@@ -45,7 +45,15 @@ impl Graph {
             targets: self.steps.clone(),
             ..PlanOptions::default()
         };
-        let plan = plan::make(app, &self.file, &self.settings, &self.backend, &options)?.plan;
+        let plan = plan::make(
+            app,
+            &self.file,
+            &self.settings,
+            None,
+            &self.backend,
+            &options,
+        )?
+        .plan;
         app.ui.print(match self.output {
             Form::Svg => graph::svg(&plan),
             Form::Dot => graph::dot(&plan),

@@ -1,6 +1,7 @@
 use clap::Args;
 use hm_pipeline::plan::PlanOptions;
 use hm_pipeline::{Decision, Plan, SkipReason, StepId};
+use hm_vm::Cancellation;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -12,12 +13,13 @@ use crate::output::human;
 use crate::output::json;
 use crate::output::sanitize::sanitize;
 use crate::output::table::Table;
+use crate::remote_cache::RemoteCacheArgs;
 use crate::report::{run_reason, skip_reason};
 use crate::run::{FileArgs, Loaded, Session};
 
 /// Show what hmvm run would do: which steps would run, which would be skipped, and why
 ///
-/// Nothing is run, and nothing is changed.
+/// Nothing is run. Images that are not here are pulled: keys derive from what they hold.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -41,6 +43,8 @@ pub(crate) struct PlanCommand {
     #[command(flatten)]
     settings: SettingArgs,
     #[command(flatten)]
+    shared: RemoteCacheArgs,
+    #[command(flatten)]
     backend: BackendArgs,
     /// Print JSON
     #[arg(long)]
@@ -54,7 +58,15 @@ impl PlanCommand {
             no_cache: self.no_cache,
             from: self.from.clone(),
         };
-        let planned = make(app, &self.file, &self.settings, &self.backend, &options)?;
+        let shared = Some(&self.shared);
+        let planned = make(
+            app,
+            &self.file,
+            &self.settings,
+            shared,
+            &self.backend,
+            &options,
+        )?;
         if self.json {
             return json::document(&document(&planned.plan));
         }
@@ -70,19 +82,30 @@ pub(crate) struct Planned {
     pub(crate) runtime: Runtime,
 }
 
-/// Plans a run.
+/// Plans a run. Without `shared`, only results of this machine are seen.
 pub(crate) fn make(
     app: &App,
     file: &FileArgs,
     settings: &SettingArgs,
+    shared: Option<&RemoteCacheArgs>,
     backend: &BackendArgs,
     options: &PlanOptions,
 ) -> anyhow::Result<Planned> {
     let loaded = file.load(app)?;
-    let settings = settings.plan_settings()?;
-    let session = Session::open(app, backend, &loaded)?;
+    let shared = match shared {
+        Some(shared) => shared.choose(app, loaded.pipeline.remote_cache.as_ref())?,
+        None => None,
+    };
+    let cancel = Cancellation::new();
+    let session = Session::open(app, backend, &loaded, shared, &cancel)?;
     let runtime = runtime()?;
-    let plan = runtime.block_on(session.plan(&loaded, options, settings))?;
+    let plan = runtime.block_on(async {
+        let images = &settings.images;
+        let fetched = session.fetch_images(app, &loaded, options, images, &cancel);
+        fetched.await?;
+        let settings = settings.plan_settings()?;
+        session.plan(&loaded, options, settings).await
+    })?;
     Ok(Planned {
         plan,
         session,
@@ -103,10 +126,14 @@ pub(crate) fn word(decision: &Decision) -> &'static str {
 /// Why, in a few words.
 pub(crate) fn reason(decision: &Decision, names: &[String]) -> String {
     match decision {
-        Decision::Hit(entry) => match entry.cost {
-            Some(cost) => format!("saves {}", human::duration(cost)),
-            None => String::new(),
-        },
+        Decision::Hit(entry) => {
+            let saves = entry
+                .cost
+                .map(|cost| format!("saves {}", human::duration(cost)));
+            let place = entry.elsewhere.then(|| "in the shared cache".to_owned());
+            let parts: Vec<String> = saves.into_iter().chain(place).collect();
+            parts.join(", ")
+        }
         Decision::Run(reason) => run_reason(reason, names),
         // Nothing has run yet that could have failed.
         Decision::Skip(SkipReason::Dependency(step)) => format!("{} is skipped", names[step.0]),
@@ -133,9 +160,10 @@ fn print(app: &App, plan: &Plan) -> anyhow::Result<()> {
             .key
             .as_deref()
             .map_or_else(String::new, names::short_key);
-        let would = match word(&planned.decision) {
-            "cached" => "be cached",
-            other => other,
+        let would = match &planned.decision {
+            Decision::Hit(entry) if entry.elsewhere => "be fetched",
+            Decision::Hit(_) => "be cached",
+            decision => word(decision),
         };
         table.row(vec![
             sanitize(&names[id.0]).into_owned(),
@@ -158,8 +186,16 @@ fn totals(plan: &Plan) -> String {
         found.count()
     };
     let steps = u64::try_from(plan.order.len()).unwrap_or(u64::MAX);
+    let elsewhere = plan
+        .order
+        .iter()
+        .filter(|id| matches!(&plan.steps[id.0].decision, Decision::Hit(entry) if entry.elsewhere));
+    let elsewhere = match elsewhere.count() {
+        0 => String::new(),
+        count => format!(" ({count} elsewhere)"),
+    };
     format!(
-        "{}: {} would run, {} cached, {} skipped",
+        "{}: {} would run, {} cached{elsewhere}, {} skipped",
         human::plural(steps, "step"),
         count("run"),
         count("cached"),
@@ -179,6 +215,7 @@ fn document(plan: &Plan) -> Value {
                 "step": name(id),
                 "decision": word(&planned.decision),
                 "reason": reason(&planned.decision, &names),
+                "elsewhere": matches!(&planned.decision, Decision::Hit(entry) if entry.elsewhere),
                 "key": planned.key,
                 "components": planned.components,
                 "needs": plan.pipeline.step(*id).needs.iter().map(name).collect::<Vec<_>>(),

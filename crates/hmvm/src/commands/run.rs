@@ -7,10 +7,12 @@ use hm_pipeline::plan::PlanOptions;
 use hm_vm::Cancellation;
 
 use crate::app::App;
+use crate::images::needed::PullArgs;
 use crate::input::environment;
 use crate::input::parse_duration;
 use crate::input::values::{self, EnvArgument};
 use crate::machine::BackendArgs;
+use crate::remote_cache::RemoteCacheArgs;
 use crate::report::Mode;
 use crate::run::{FileArgs, RunSettings, Session};
 use crate::signals;
@@ -60,6 +62,8 @@ pub(crate) struct Run {
     #[arg(long, conflicts_with = "json")]
     plain: bool,
     #[command(flatten)]
+    shared: RemoteCacheArgs,
+    #[command(flatten)]
     backend: BackendArgs,
 }
 
@@ -74,6 +78,8 @@ pub(crate) struct SettingArgs {
     /// commit]
     #[arg(long, value_name = "REVISION")]
     changed_since: Option<String>,
+    #[command(flatten)]
+    pub(crate) images: PullArgs,
 }
 
 impl SettingArgs {
@@ -104,7 +110,13 @@ impl Run {
         let settings = self.settings(app)?;
         let cancel = Cancellation::new();
         signals::watch(&cancel, self.grace, &app.ui).context("cannot wait for signals")?;
-        let session = Session::open(app, &self.backend, &loaded)?;
+        let shared = self
+            .shared
+            .choose(app, loaded.pipeline.remote_cache.as_ref())?;
+        let session = Session::open(app, &self.backend, &loaded, shared, &cancel)?;
+        let (plan, images) = (&settings.plan, &self.settings.images);
+        let fetched = session.fetch_images(app, &loaded, plan, images, &cancel);
+        fetched.await?;
         session.run(app, &loaded, settings, cancel).await
     }
 

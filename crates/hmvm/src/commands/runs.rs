@@ -278,6 +278,9 @@ fn result(step: &StepRecord) -> String {
         }
         _ => {}
     }
+    if let Some(bytes) = step.fetched_bytes {
+        text.push_str(&format!(", from the shared cache ({})", human::size(bytes)));
+    }
     if step.allowed {
         text.push_str(" (allowed)");
     }
@@ -317,6 +320,7 @@ fn record_json(runs: &RunStore, record: &RunRecord) -> Value {
             "started": step.started.map(|started| json::time(time(started))),
             "took_ms": step.took_ms,
             "saved_ms": step.saved_ms,
+            "fetched_bytes": step.fetched_bytes,
             "key": step.key,
             "snapshot": step.snapshot,
             "kept": step.kept,

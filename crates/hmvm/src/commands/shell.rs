@@ -16,6 +16,7 @@ use crate::exit_codes;
 use crate::failed_step::FailedStep;
 use crate::failure::Problem;
 use crate::history::Wanted;
+use crate::images::needed::PullArgs;
 use crate::input::quote;
 use crate::machine::{ContentArgs, LimitArgs, SourceArgs};
 use crate::names;
@@ -63,6 +64,8 @@ pub(crate) struct Shell {
     #[arg(value_name = "CMD", last = true)]
     command: Vec<OsString>,
     #[command(flatten)]
+    images: PullArgs,
+    #[command(flatten)]
     limits: LimitArgs,
 }
 
@@ -102,6 +105,10 @@ impl Shell {
             Some(step) => ImageSource::Snapshot(step.state.clone()),
             None => self.source.resolve(&store)?,
         };
+        if let ImageSource::Image(image) = &source {
+            let images = [image.clone()].into();
+            self.images.ensure(app, &store, images, &stop).await?;
+        }
         for notice in engine.backend().notices() {
             app.ui.notice(&notice);
         }

@@ -89,11 +89,14 @@ impl Verify {
         let loaded = self.file.load(app)?;
         let cancel = Cancellation::new();
         signals::watch(&cancel, self.grace, &app.ui).context("cannot wait for signals")?;
-        let session = Session::open(app, &self.backend, &loaded)?;
+        let session = Session::open(app, &self.backend, &loaded, None, &cancel)?;
         let options = PlanOptions {
             targets: self.steps.clone(),
             ..PlanOptions::default()
         };
+        let images = &self.settings.images;
+        let fetched = session.fetch_images(app, &loaded, &options, images, &cancel);
+        fetched.await?;
         let settings = self.settings.plan_settings()?;
         let plan = session.plan(&loaded, &options, settings).await?;
         let verify = VerifyOptions {

@@ -5,6 +5,8 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use hm_vm::oci::{CredentialFiles, Proxies};
+
 use crate::failure::Problem;
 use crate::input::values::EnvArgument;
 use crate::output::sanitize::sanitize_path;
@@ -22,16 +24,32 @@ pub(crate) struct Environment {
     pub(crate) term: Option<String>,
     /// The first of `LC_ALL`, `LC_CTYPE` and `LANG` that is set says UTF-8.
     pub(crate) utf8: bool,
+    /// `HMVM_REMOTE_CACHE`, as `--remote-cache` takes it.
+    pub(crate) remote_cache: Option<String>,
+    /// Where Docker and Podman keep credentials for registries.
+    pub(crate) credentials: CredentialFiles,
+    /// What is between this machine and registries.
+    pub(crate) proxies: Proxies,
+    config: Option<PathBuf>,
+    config_home: Option<PathBuf>,
     data_home: Option<PathBuf>,
     home: Option<PathBuf>,
+}
+
+/// The configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConfigPlace {
+    /// Its path.
+    pub(crate) path: PathBuf,
+    /// `HMVM_CONFIG` says so: it must be there.
+    pub(crate) is_named: bool,
 }
 
 impl Environment {
     /// Reads it. A variable that is set to nothing counts as not set.
     pub(crate) fn read() -> Self {
-        let text = |name| variable(name).and_then(|value| value.into_string().ok());
         Self {
-            store: variable("HMVM_STORE").map(PathBuf::from),
+            store: path("HMVM_STORE"),
             log: text("HMVM_LOG"),
             no_color: variable("NO_COLOR").is_some(),
             term: text("TERM"),
@@ -39,9 +57,32 @@ impl Environment {
                 .into_iter()
                 .find_map(text)
                 .is_some_and(|locale| names_utf8(&locale)),
-            data_home: variable("XDG_DATA_HOME").map(PathBuf::from),
-            home: variable("HOME").map(PathBuf::from),
+            remote_cache: text("HMVM_REMOTE_CACHE"),
+            credentials: CredentialFiles::standard(variable),
+            proxies: proxies(),
+            config: path("HMVM_CONFIG"),
+            config_home: path("XDG_CONFIG_HOME"),
+            data_home: path("XDG_DATA_HOME"),
+            home: path("HOME"),
         }
+    }
+
+    /// The configuration file: `HMVM_CONFIG`, `$XDG_CONFIG_HOME/hm-vm/config.toml`, or
+    /// `~/.config/hm-vm/config.toml`; absolute. `None` where there is no place for one.
+    pub(crate) fn config_place(&self) -> Result<Option<ConfigPlace>, Problem> {
+        if let Some(named) = &self.config {
+            return Ok(Some(ConfigPlace {
+                path: absolute(named)?,
+                is_named: true,
+            }));
+        }
+        let config_home = self.config_home.clone().filter(|path| path.is_absolute());
+        let home = || self.home.as_ref().map(|home| home.join(".config"));
+        let directory = config_home.or_else(home).filter(|path| path.is_absolute());
+        Ok(directory.map(|directory| ConfigPlace {
+            path: directory.join("hm-vm/config.toml"),
+            is_named: false,
+        }))
     }
 
     /// Directory of the store: the option, `HMVM_STORE`, `$XDG_DATA_HOME/hm-vm`, or
@@ -60,6 +101,17 @@ impl Environment {
             )
             .hint("give one: --store DIR, or HMVM_STORE=DIR")),
         }
+    }
+}
+
+/// The usual variables, in small letters or else in capitals.
+fn proxies() -> Proxies {
+    let either = |small: &str| text(small).or_else(|| text(&small.to_ascii_uppercase()));
+    Proxies {
+        https: either("https_proxy"),
+        http: either("http_proxy"),
+        all: either("all_proxy"),
+        no_proxy: either("no_proxy"),
     }
 }
 
@@ -108,6 +160,14 @@ pub(crate) fn secret(name: &str) -> Option<Vec<u8>> {
 /// The user's home.
 pub(crate) fn home() -> Option<PathBuf> {
     variable("HOME").map(PathBuf::from)
+}
+
+fn text(name: &str) -> Option<String> {
+    variable(name).and_then(|value| value.into_string().ok())
+}
+
+fn path(name: &str) -> Option<PathBuf> {
+    variable(name).map(PathBuf::from)
 }
 
 fn variable(name: &str) -> Option<OsString> {
@@ -176,5 +236,29 @@ mod tests {
         );
         environment.home = None;
         assert!(environment.store_root(None).is_err());
+    }
+
+    #[test]
+    fn the_configuration_is_where_the_first_of_them_says() {
+        let mut environment = Environment {
+            config: Some("/named.toml".into()),
+            config_home: Some("/config".into()),
+            home: Some("/home/u".into()),
+            ..Environment::default()
+        };
+        let place = |environment: &Environment| {
+            let place = environment.config_place().expect("a working directory");
+            place.map(|place| (place.path, place.is_named))
+        };
+        let expected = |path: &str, is_named| Some((PathBuf::from(path), is_named));
+        assert_eq!(place(&environment), expected("/named.toml", true));
+        environment.config = None;
+        let usual = "/config/hm-vm/config.toml";
+        assert_eq!(place(&environment), expected(usual, false));
+        environment.config_home = Some("relative".into());
+        let usual = "/home/u/.config/hm-vm/config.toml";
+        assert_eq!(place(&environment), expected(usual, false));
+        environment.home = None;
+        assert_eq!(place(&environment), None);
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod sanitize;
 pub(crate) mod table;
+pub(crate) mod transfers;
 pub(crate) mod ui;
 
 pub(crate) use table::Table;

@@ -88,6 +88,7 @@ struct End<'a> {
     took_ms: Duration,
     #[serde(serialize_with = "as_optional_ms")]
     saved_ms: Option<Duration>,
+    fetched_bytes: Option<u64>,
     attempt: u32,
     key: Option<&'a str>,
     snapshot: Option<&'a str>,
@@ -175,6 +176,7 @@ impl Json {
             cached: result.outcome == StepOutcome::Cached,
             took_ms: result.took,
             saved_ms: detail.saved,
+            fetched_bytes: detail.fetched_bytes,
             attempt: result.attempt,
             key: detail.key.as_deref(),
             snapshot: detail.snapshot.as_deref(),

@@ -76,6 +76,7 @@ pub(super) fn facts(names: &[&str]) -> Facts {
         timeout: None,
         parallelism: None,
         changed_since: None,
+        remote_cache: None,
         steps: names.iter().map(|name| step(name)).collect(),
     };
     let plan = Plan {
@@ -290,7 +291,7 @@ fn json_lines() {
     );
     assert_eq!(
         lines[3],
-        r#"{"event":"step_ended","step":"deps","outcome":"cached","exit_code":0,"cached":true,"took_ms":1500.0,"saved_ms":130000.0,"attempt":1,"key":null,"snapshot":null,"kept":null,"log":null,"reason":null,"because":null,"hint":null,"allowed":false,"output_files":0}"#
+        r#"{"event":"step_ended","step":"deps","outcome":"cached","exit_code":0,"cached":true,"took_ms":1500.0,"saved_ms":130000.0,"fetched_bytes":null,"attempt":1,"key":null,"snapshot":null,"kept":null,"log":null,"reason":null,"because":null,"hint":null,"allowed":false,"output_files":0}"#
     );
     assert_eq!(
         lines[10],

@@ -3,7 +3,7 @@
 use hm_pipeline::{RunReason, SkipReason, StepId, StepOutcome, StepResult, Verdict};
 
 use super::tally::{Counts, Facts};
-use crate::output::human::{duration, plural};
+use crate::output::human::{duration, plural, size};
 use crate::output::sanitize::sanitize;
 
 /// Why a step runs, in short. `names` are those of the pipeline's steps.
@@ -50,10 +50,7 @@ pub(crate) fn outcome_name(name: &str) -> String {
 pub(super) fn ending(result: &StepResult, names: &[String]) -> String {
     let took = duration(result.took);
     let mut text = match &result.outcome {
-        StepOutcome::Cached => match result.detail.saved {
-            Some(saved) => format!("cached, saved {}", duration(saved)),
-            None => "cached".into(),
-        },
+        StepOutcome::Cached => cached(result),
         StepOutcome::Succeeded => format!("ran in {took}"),
         StepOutcome::Failed { exit_code } => {
             format!("failed with exit code {exit_code} after {took}")
@@ -73,6 +70,17 @@ pub(super) fn ending(result: &StepResult, names: &[String]) -> String {
     }
     if result.allowed && !result.outcome.is_success() {
         text.push_str(" (allowed)");
+    }
+    text
+}
+
+fn cached(result: &StepResult) -> String {
+    let mut text = "cached".to_owned();
+    if let Some(saved) = result.detail.saved {
+        text.push_str(&format!(", saved {}", duration(saved)));
+    }
+    if let Some(bytes) = result.detail.fetched_bytes {
+        text.push_str(&format!(", from the shared cache ({})", size(bytes)));
     }
     text
 }

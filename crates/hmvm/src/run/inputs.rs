@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use hm_pipeline::plan::LostEntry;
 use hm_pipeline::{CachedEntry, Pipeline, PlanInputs};
-use hm_vm::{HmVm, InjectSource};
+use hm_vm::remote::RemoteEntry;
+use hm_vm::{Entry, HmVm, InjectSource};
 
 use super::changes;
 
@@ -50,13 +51,20 @@ impl PlanInputs for EngineInputs {
 
     async fn entries(&self, keys: &[String]) -> Result<Vec<Option<CachedEntry>>> {
         let found = self.engine.registry().entries_of(keys)?;
-        let entry = |entry: hm_vm::Entry| CachedEntry {
-            snapshot: entry.snapshot,
-            parent: entry.parent,
-            created: entry.created,
-            cost: entry.cost,
-        };
-        Ok(found.into_iter().map(|found| found.map(entry)).collect())
+        let mut entries: Vec<Option<CachedEntry>> =
+            found.into_iter().map(|found| found.map(here)).collect();
+        if let Some(remote) = self.engine.remote_cache() {
+            let places = (0..keys.len()).filter(|place| entries[*place].is_none());
+            let places: Vec<usize> = places.collect();
+            let missing: Vec<String> = places.iter().map(|place| keys[*place].clone()).collect();
+            if !missing.is_empty() {
+                let found = remote.look(&missing).await;
+                for (place, found) in places.into_iter().zip(found) {
+                    entries[place] = found.map(elsewhere);
+                }
+            }
+        }
+        Ok(entries)
     }
 
     async fn lost(&self, key: &str) -> Result<Option<LostEntry>> {
@@ -80,5 +88,27 @@ impl PlanInputs for EngineInputs {
 
     fn backend(&self) -> &str {
         self.engine.backend().name()
+    }
+}
+
+/// A result of this machine.
+fn here(entry: Entry) -> CachedEntry {
+    CachedEntry {
+        snapshot: entry.snapshot,
+        parent: entry.parent,
+        created: entry.created,
+        cost: entry.cost,
+        elsewhere: false,
+    }
+}
+
+/// A result of the shared cache.
+fn elsewhere(entry: RemoteEntry) -> CachedEntry {
+    CachedEntry {
+        snapshot: entry.snapshot,
+        parent: entry.parent,
+        created: entry.created,
+        cost: entry.cost,
+        elsewhere: true,
     }
 }

@@ -11,6 +11,7 @@
 mod action;
 mod changes;
 mod file;
+mod held_end;
 mod inputs;
 mod keys;
 mod manifests;

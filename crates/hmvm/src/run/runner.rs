@@ -256,6 +256,7 @@ impl EngineRunner {
         detail.phases = result.phases;
         detail.usage = result.usage;
         detail.saved = result.saved;
+        detail.fetched_bytes = result.remote.map(|remote| remote.bytes);
         if let Some(kept) = &result.kept {
             // Until it is on record with the run, it goes with it.
             self.note_ephemeral(kept);

@@ -11,18 +11,21 @@ use anyhow::{Context as _, Result};
 use hm_pipeline::plan::PlanOptions;
 use hm_pipeline::record::{Retention, RunHeader, RunRecord, RunStore, RunWriter};
 use hm_pipeline::schedule::{self, RunOutcome, ScheduleOptions};
-use hm_pipeline::{Plan, RunEventSink, StepRunner, Verdict};
+use hm_pipeline::{Plan, RunEvent, RunEventSink, StepRunner, Verdict};
 use hm_vm::store::Store;
 use hm_vm::{Cancellation, HmVm};
 
 use super::file::Loaded;
+use super::held_end::HeldEnd;
 use super::inputs::EngineInputs;
 use super::keys::Keys;
 use super::manifests;
 use super::runner::{EngineRunner, RunnerState};
 use crate::app::App;
 use crate::exit_codes;
+use crate::images::needed::PullArgs;
 use crate::machine::BackendArgs;
+use crate::remote_cache::{ChosenCache, SharedCache};
 use crate::report::{self, Mode, Report, ReportContext};
 
 /// What the user asks of a run, beyond the pipeline.
@@ -44,6 +47,7 @@ pub(crate) struct RunSettings {
 pub(crate) struct Session {
     pub(crate) store: Store,
     pub(crate) engine: Arc<HmVm>,
+    shared: Option<SharedCache>,
 }
 
 /// The record of runs of a store.
@@ -54,17 +58,42 @@ pub(crate) fn run_store(store: &Store) -> Result<RunStore> {
 }
 
 impl Session {
-    /// Opens what a pipeline needs.
+    /// Opens what a pipeline needs. `cancel` ends what goes to the shared cache, and what comes from it.
     ///
     /// # Errors
     ///
-    /// The store cannot be opened, or the pipeline's backend is not known.
-    pub(crate) fn open(app: &App, backend: &BackendArgs, loaded: &Loaded) -> Result<Self> {
+    /// The store cannot be opened, the pipeline's backend is not known, or the shared cache is none.
+    pub(crate) fn open(
+        app: &App,
+        backend: &BackendArgs,
+        loaded: &Loaded,
+        shared: Option<ChosenCache>,
+        cancel: &Cancellation,
+    ) -> Result<Self> {
         let (store, engine) = backend.engine(app, loaded.pipeline.backend.as_deref())?;
+        let (engine, shared) = SharedCache::attach(app, engine, &store, shared, cancel)?;
         Ok(Self {
             store,
             engine: Arc::new(engine),
+            shared,
         })
+    }
+
+    /// Pulls the images that a run needs and the store does not have.
+    ///
+    /// # Errors
+    ///
+    /// A target that does not exist, or an image that cannot be had.
+    pub(crate) async fn fetch_images(
+        &self,
+        app: &App,
+        loaded: &Loaded,
+        options: &PlanOptions,
+        pull: &PullArgs,
+        cancel: &Cancellation,
+    ) -> Result<()> {
+        let images = hm_pipeline::plan::images(&loaded.pipeline, options)?;
+        pull.ensure(app, &self.store, images, cancel).await
     }
 
     /// Plans a run.
@@ -145,6 +174,10 @@ impl Session {
         cancel: Cancellation,
     ) -> RunOutcome {
         let events: Arc<dyn RunEventSink> = report.clone();
+        if let Some(shared) = &self.shared {
+            let events = Arc::clone(&events);
+            shared.tell_to(move |text| notice(events.as_ref(), text));
+        }
         let runner = Arc::new(EngineRunner {
             plan: Arc::clone(plan),
             engine: Arc::clone(&self.engine),
@@ -166,12 +199,19 @@ impl Session {
             cpus: u32::try_from(machine.processors.get()).unwrap_or(u32::MAX),
             memory_mib: machine.memory_mib,
             keep_going: settings.keep_going,
-            cancel,
+            cancel: cancel.clone(),
             timeout: settings.timeout.or(plan.pipeline.timeout),
         };
         let steps: Arc<dyn StepRunner> = runner.clone();
-        let outcome = schedule::run(Arc::clone(plan), steps, options, events).await;
+        let held = Arc::new(HeldEnd::new(Arc::clone(&events)));
+        let outcome = schedule::run(Arc::clone(plan), steps, options, held.clone()).await;
         runner.clean_up().await;
+        if let Some(shared) = &self.shared {
+            for line in shared.finish(&cancel).await {
+                notice(events.as_ref(), &line);
+            }
+        }
+        held.release();
         outcome
     }
 
@@ -219,6 +259,13 @@ impl Session {
             }
         }
     }
+}
+
+fn notice(events: &dyn RunEventSink, text: &str) {
+    events.on_event(&RunEvent::Notice {
+        step: None,
+        text: text.to_owned(),
+    });
 }
 
 /// What a plan depends on beside the pipeline and the options.

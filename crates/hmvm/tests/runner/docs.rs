@@ -34,11 +34,11 @@ One JSON object a line on standard output, each with `event`. The last one is a 
 
 | event | further fields | when |
 |---|---|---|
-| `started` | `phase` | a phase begins: `lookup`, `wait` (for the same command elsewhere), `create` or `restore`, `inject`, `prepare` (locks, secrets, services), `exec`, `snapshot`, `publish`, `destroy` |
+| `started` | `phase` | a phase begins: `lookup`, `wait` (for the same command elsewhere), `fetch` (from the shared cache), `create` or `restore`, `inject`, `prepare` (locks, secrets, services), `exec`, `snapshot`, `publish`, `destroy` |
 | `ended` | `phase`, `ms` | it ended, well or not |
 | `output` | `stream`, `line` | the command wrote a line to `stdout` or `stderr`; bytes that are not UTF-8 are U+FFFD |
 | `notice` | `text` | something to know, although the work goes on |
-| `result` | `exit_code`, `cached`, `snapshot`, `kept`, `key`, `phases`, `usage` | the command ended, or was skipped; `kept` is the state of a failure, `phases` are milliseconds by name |
+| `result` | `exit_code`, `cached`, `snapshot`, `kept`, `key`, `fetched_bytes`, `phases`, `usage` | the command ended, or was skipped; `kept` is the state of a failure, `fetched_bytes` what came from the shared cache, `phases` are milliseconds by name |
 | `error` | `message`, `hint`, `exit_code` | hmvm failed, or the command was ended; `exit_code` is hmvm's own |
 
 ## Events of `run --json`
@@ -59,12 +59,13 @@ not known is `null`.
 | `service_output` | `step`, `service`, `stream`, `line` | a service of the step wrote a line |
 | `notice` | `step`, `text` | something to know, although the run goes on; of no step, `step` is `null` |
 | `step_retried` | as `step_ended` | a try failed, and there will be another one |
-| `step_ended` | `step`, `outcome`, `exit_code`, `cached`, `took_ms`, `saved_ms`, `attempt`, `key`, `snapshot`, `kept`, `log`, `reason`, `because`, `hint`, `allowed`, `output_files` | a step is over |
+| `step_ended` | `step`, `outcome`, `exit_code`, `cached`, `took_ms`, `saved_ms`, `fetched_bytes`, `attempt`, `key`, `snapshot`, `kept`, `log`, `reason`, `because`, `hint`, `allowed`, `output_files` | a step is over |
 | `run_ended` | `verdict`, `step`, `exit_code`, `took_ms`, `counts`, `saved_ms` | the run is over |
 
 `outcome` is `cached`, `succeeded`, `failed`, `timed_out`, `cancelled`, `skipped` or `broken` (it could
 not be run). `exit_code` is the command's, 0 for a cached step, `null` where no command ended. `attempt`
-is 0 for a step that was not tried. `saved_ms` is what a cached step took when it ran. `kept` is the
+is 0 for a step that was not tried. `saved_ms` is what a cached step took when it ran,
+`fetched_bytes` what came of it from the shared cache: `null` where the result was here. `kept` is the
 snapshot of a failed step's state, `log` the file with its output, which `hmvm logs` reads. For a skipped
 step, `reason` is `condition`, `dependency` (on the step named by `because`), `run_failed` or
 `not_needed`; for a broken one it is what happened, and `hint` what to do about it. `allowed` says that

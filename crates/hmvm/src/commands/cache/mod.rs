@@ -6,6 +6,7 @@ mod ls;
 mod pin;
 mod rm;
 mod stats;
+mod transfer;
 
 use clap::{Args, Subcommand};
 use hm_vm::registry::Entry;
@@ -31,6 +32,8 @@ enum Command {
     Unpin(pin::Unpin),
     Gc(gc::Gc),
     Dir(dir::Dir),
+    Export(transfer::Export),
+    Import(transfer::Import),
 }
 
 impl Cache {
@@ -43,6 +46,8 @@ impl Cache {
             Command::Unpin(unpin) => unpin.run(app),
             Command::Gc(gc) => gc.run(app),
             Command::Dir(dir) => dir.run(app),
+            Command::Export(export) => export.run(app),
+            Command::Import(import) => import.run(app),
         }
     }
 }

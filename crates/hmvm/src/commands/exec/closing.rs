@@ -17,10 +17,13 @@ pub(super) fn line(result: &ExecutionResult, style: Style) -> String {
         (None, None) => format!("exit code {}, no snapshot", result.exit_code),
     };
     let total = human::duration(result.phases.total());
-    let how = if result.cached {
-        style.green(&format!("cached, {total}"))
-    } else {
-        format!("ran in {total}")
+    let how = match (result.cached, result.remote) {
+        (true, Some(remote)) => {
+            let bytes = human::size(remote.bytes);
+            style.green(&format!("cached, from the shared cache ({bytes}), {total}"))
+        }
+        (true, None) => style.green(&format!("cached, {total}")),
+        (false, _) => format!("ran in {total}"),
     };
     let phases: Vec<String> = result
         .phases
@@ -34,7 +37,7 @@ pub(super) fn line(result: &ExecutionResult, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hm_vm::{Phase, SnapshotId};
+    use hm_vm::{Phase, RemoteHit, SnapshotId};
     use std::time::Duration;
 
     #[test]
@@ -46,6 +49,11 @@ mod tests {
         assert_eq!(
             line(&result, Style::plain()),
             "hmvm: snapshot 0123456789ab, cached, 80 µs (lookup 80 µs)"
+        );
+        result.remote = Some(RemoteHit { bytes: 2048 });
+        assert_eq!(
+            line(&result, Style::plain()),
+            "hmvm: snapshot 0123456789ab, cached, from the shared cache (2 KiB), 80 µs (lookup 80 µs)"
         );
         result.snapshot = None;
         result.cached = false;

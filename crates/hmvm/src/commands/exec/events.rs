@@ -43,6 +43,7 @@ pub(super) enum Line<'a> {
         snapshot: Option<&'a str>,
         kept: Option<&'a str>,
         key: Option<&'a str>,
+        fetched_bytes: Option<u64>,
         #[serde(serialize_with = "by_phase")]
         phases: &'a PhaseTimes,
         usage: Option<Usage>,
@@ -122,6 +123,7 @@ pub(super) fn result(gate: &Gate, done: &Done) {
         snapshot: result.snapshot.as_deref(),
         kept: result.kept.as_deref(),
         key: done.key.as_deref(),
+        fetched_bytes: result.remote.map(|remote| remote.bytes),
         phases: &result.phases,
         usage,
     }

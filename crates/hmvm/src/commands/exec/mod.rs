@@ -12,16 +12,18 @@ use anyhow::Context as _;
 use clap::Args;
 use hm_vm::{
     Action, CachingPolicy, Cancellation, EventSink, ExecuteOptions, ExecutionResult, HmVm,
-    KeyComponents, OutputSink,
+    ImageSource, KeyComponents, OutputSink,
 };
 
 use crate::app::App;
 use crate::failure::{OutputClosed, Report, contract};
+use crate::images::needed::PullArgs;
 use crate::input::parse_duration;
 use crate::input::quote;
 use crate::input::values::{CacheMode, parse_cache_mode};
 use crate::machine::{ContentArgs, LimitArgs, SourceArgs};
 use crate::output::gate::Gate;
+use crate::remote_cache::{RemoteCacheArgs, SharedCache};
 use crate::signals;
 
 use events::{JsonEvents, PlainEvents};
@@ -71,6 +73,10 @@ pub(crate) struct Exec {
     #[arg(value_name = "CMD", required = true, last = true)]
     command: Vec<OsString>,
     #[command(flatten)]
+    images: PullArgs,
+    #[command(flatten)]
+    shared: RemoteCacheArgs,
+    #[command(flatten)]
     limits: LimitArgs,
 }
 
@@ -116,18 +122,47 @@ impl Exec {
         let cmd = quote::command_line(&self.command)?;
         let (env, inject) = (self.content.env()?, self.content.inject()?);
         signals::watch(cancel, self.grace, &app.ui).context("cannot wait for signals")?;
+        let shared = match self.cache {
+            CacheMode::Off => None,
+            _ => self.shared.choose(app, None)?,
+        };
         let (store, engine) = self.limits.engine(app)?;
+        let source = self.source.resolve(&store)?;
+        if let ImageSource::Image(image) = &source {
+            let images = [image.clone()].into();
+            self.images.ensure(app, &store, images, cancel).await?;
+        }
+        let (engine, shared) = SharedCache::attach(app, engine, &store, shared, cancel)?;
         let action = Action {
-            source: self.source.resolve(&store)?,
+            source,
             cmd,
             env,
             working_dir: self.content.working_dir(),
             timeout: self.timeout,
             inject,
         };
+        let done = self.renewing(app, cancel, gate, &engine, &action).await;
+        // The result stands, whatever becomes of it elsewhere.
+        if let Some(shared) = shared {
+            for line in shared.finish(cancel).await {
+                self.notice(app, gate, &line);
+            }
+        }
+        done
+    }
+
+    /// Executes, once more where files change while it begins.
+    async fn renewing(
+        &self,
+        app: &App,
+        cancel: &Cancellation,
+        gate: &Arc<Gate>,
+        engine: &HmVm,
+        action: &Action,
+    ) -> anyhow::Result<Done> {
         let mut renewals = 0;
         loop {
-            let once = self.execute_once(app, cancel, gate, &engine, &action).await;
+            let once = self.execute_once(app, cancel, gate, engine, action).await;
             let Err(error) = &once else { return once };
             // Files changed between the derivation of the key and the inject; the command has not run.
             let changed = matches!(contract(error), Some(hm_vm::Error::InputChanged { .. }));

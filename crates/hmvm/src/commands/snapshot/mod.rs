@@ -3,6 +3,7 @@
 mod cat;
 mod cp;
 pub(crate) mod diff;
+pub(crate) mod export;
 mod inspect;
 mod ls;
 mod rm;
@@ -16,7 +17,7 @@ use crate::app::App;
 use crate::exit_codes;
 use crate::output::json;
 
-/// List, compare, read and remove snapshots
+/// List, compare, read, export and remove snapshots
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  hmvm snapshot ls\n  hmvm snapshot cp 3f2a81:/src/target/app .")]
 pub(crate) struct Snapshot {
@@ -32,6 +33,8 @@ enum Command {
     Diff(diff::Diff),
     Cat(cat::Cat),
     Cp(cp::Cp),
+    Export(export::Export),
+    Push(export::Push),
     Rm(rm::Rm),
 }
 
@@ -44,6 +47,8 @@ impl Snapshot {
             Command::Diff(diff) => return diff.run(app),
             Command::Cat(cat) => cat.run(app)?,
             Command::Cp(cp) => cp.run(app)?,
+            Command::Export(export) => export.run(app)?,
+            Command::Push(push) => push.run(app)?,
             Command::Rm(rm) => rm.run(app)?,
         }
         Ok(exit_codes::SUCCESS)

@@ -6,5 +6,5 @@ mod faults;
 mod features;
 mod killed;
 mod seen;
-mod support;
+pub(crate) mod support;
 mod verdicts;

@@ -9,65 +9,65 @@ use serde_json::Value;
 use crate::env::{Run, TestEnv};
 
 /// A project with a pipeline file.
-pub(super) struct Project {
-    pub(super) env: TestEnv,
+pub(crate) struct Project {
+    pub(crate) env: TestEnv,
 }
 
 /// A run of a pipeline, by its events.
 #[derive(Debug)]
-pub(super) struct Events {
-    pub(super) code: i32,
-    pub(super) all: Vec<Value>,
-    pub(super) stderr: String,
+pub(crate) struct Events {
+    pub(crate) code: i32,
+    pub(crate) all: Vec<Value>,
+    pub(crate) stderr: String,
 }
 
 impl Project {
     /// A project on a machine that can run VMs.
-    pub(super) fn new(file: &str) -> Result<Self, Skip> {
+    pub(crate) fn new(file: &str) -> Result<Self, Skip> {
         let env = TestEnv::machine()?;
         env.write("project/hmvm.toml", file);
         Ok(Self { env })
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.env.path().join("project").join(name)
     }
 
-    pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         self.env.write(&format!("project/{name}"), content);
     }
 
-    pub(super) fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).expect("a file")
     }
 
-    pub(super) fn command(&self, arguments: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = self.env.command(arguments);
         command.current_dir(self.env.path().join("project"));
         command
     }
 
     /// Runs the program in the project.
-    pub(super) fn hmvm(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn hmvm(&self, arguments: &[&str]) -> Run {
         self.env.run(&mut self.command(arguments))
     }
 
     /// `hmvm run --json` with these arguments.
-    pub(super) fn run(&self, arguments: &[&str]) -> Events {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Events {
         let mut all = vec!["run", "--json"];
         all.extend(arguments);
         Events::of(&self.hmvm(&all))
     }
 
     /// What the store has in snapshots.
-    pub(super) fn snapshots(&self) -> usize {
+    pub(crate) fn snapshots(&self) -> usize {
         let list = self.env.json(["snapshot", "ls", "--json"]);
         list.as_array().expect("a list").len()
     }
 
     /// Fails unless nothing of any VM is left.
     #[track_caller]
-    pub(super) fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         assert_eq!(self.env.leftovers(), Value::Array(vec![]));
         let traces = self.env.traces();
         assert!(traces.is_empty(), "{traces:?}");
@@ -76,7 +76,7 @@ impl Project {
 
 impl Events {
     #[track_caller]
-    pub(super) fn of(run: &Run) -> Self {
+    pub(crate) fn of(run: &Run) -> Self {
         Self {
             code: run.code,
             all: TestEnv::events(run),
@@ -85,7 +85,7 @@ impl Events {
     }
 
     #[track_caller]
-    pub(super) fn exits_with(self, code: i32) -> Self {
+    pub(crate) fn exits_with(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\n{:#?}", self.stderr, self.all);
         self
     }
@@ -96,14 +96,14 @@ impl Events {
 
     /// The closing event of one step.
     #[track_caller]
-    pub(super) fn step(&self, name: &str) -> &Value {
+    pub(crate) fn step(&self, name: &str) -> &Value {
         self.events("step_ended")
             .find(|event| event["step"] == name)
             .unwrap_or_else(|| panic!("{name} has not ended: {:#?}", self.all))
     }
 
     /// How each step ended.
-    pub(super) fn outcomes(&self) -> BTreeMap<String, String> {
+    pub(crate) fn outcomes(&self) -> BTreeMap<String, String> {
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         self.events("step_ended")
             .map(|event| (text(&event["step"]), text(&event["outcome"])))
@@ -111,14 +111,14 @@ impl Events {
     }
 
     /// The output of one step.
-    pub(super) fn output(&self, step: &str) -> Vec<String> {
+    pub(crate) fn output(&self, step: &str) -> Vec<String> {
         self.events("output")
             .filter(|event| event["step"] == step)
             .map(|event| event["line"].as_str().expect("text").to_owned())
             .collect()
     }
 
-    pub(super) fn notices(&self) -> Vec<&str> {
+    pub(crate) fn notices(&self) -> Vec<&str> {
         self.events("notice")
             .filter_map(|event| event["text"].as_str())
             .collect()
@@ -126,19 +126,19 @@ impl Events {
 
     /// The closing event of the run.
     #[track_caller]
-    pub(super) fn end(&self) -> &Value {
+    pub(crate) fn end(&self) -> &Value {
         let last = self.all.last().expect("events");
         assert_eq!(last["event"], "run_ended", "{:#?}", self.all);
         last
     }
 
-    pub(super) fn verdict(&self) -> &str {
+    pub(crate) fn verdict(&self) -> &str {
         self.end()["verdict"].as_str().expect("text")
     }
 }
 
 /// The outcomes that are expected, as `("step", "outcome")`.
-pub(super) fn outcomes(expected: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(crate) fn outcomes(expected: &[(&str, &str)]) -> BTreeMap<String, String> {
     let owned = |&(step, outcome): &(&str, &str)| (step.to_owned(), outcome.to_owned());
     expected.iter().map(owned).collect()
 }

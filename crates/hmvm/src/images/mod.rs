@@ -1,0 +1,13 @@
+//! Images in and out: what the commands for images and snapshots share.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`client`] | how registries are spoken to |
+//! | [`place`] | layouts and archives, as users write them |
+//! | [`pull`] | pulling several images at once |
+//! | [`needed`] | pulling what a command needs and the store does not have |
+
+pub(crate) mod client;
+pub(crate) mod needed;
+pub(crate) mod place;
+pub(crate) mod pull;
