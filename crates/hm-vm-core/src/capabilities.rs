@@ -79,6 +79,8 @@ pub struct Capabilities {
     pub outputs: bool,
     /// [`VmBackend::private_network`](crate::VmBackend::private_network) works.
     pub private_networks: bool,
+    /// Environment, user and working directory that an image names hold for commands that name none.
+    pub image_defaults: bool,
 }
 
 impl Capabilities {

@@ -236,6 +236,7 @@ impl VmBackend for SandboxBackend {
             cache_mounts: true,
             secret_mounts: true,
             private_networks: true,
+            image_defaults: true,
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use hm_vm_core::Error;
+use hm_vm_store::ImageDefaults;
 
 use crate::environment::text;
 use crate::limits::Confinement;
@@ -45,15 +46,33 @@ impl Run<'_> {
 }
 
 /// The command's working directory.
-pub(crate) fn working_directory(path: &str) -> Result<CString, Error> {
-    let what = || format!("working directory {path:?}");
-    if !path.starts_with('/') {
-        return Err(Error::InvalidInput {
-            what: what(),
-            reason: "must be an absolute path".into(),
-        });
+#[derive(Clone, Debug)]
+pub(crate) struct WorkingDirectory {
+    pub(crate) path: CString,
+    /// Whether it is made where it does not exist, as Docker makes the one that an image names.
+    pub(crate) make: bool,
+}
+
+impl WorkingDirectory {
+    /// What is asked for; if that is nothing, the one that the image names, or the root.
+    pub(crate) fn new(asked: &str, defaults: &ImageDefaults) -> Result<Self, Error> {
+        let (path, make) = match (asked, &defaults.working_dir) {
+            ("", Some(of_image)) => (of_image.as_str(), true),
+            ("", None) => ("/", false),
+            (asked, _) => (asked, false),
+        };
+        let what = || format!("working directory {path:?}");
+        if !path.starts_with('/') {
+            return Err(Error::InvalidInput {
+                what: what(),
+                reason: "must be an absolute path".into(),
+            });
+        }
+        Ok(Self {
+            path: text(path, what)?,
+            make,
+        })
     }
-    text(path, what)
 }
 
 /// The arguments of the shell, and the script where it is too long for an argument.

@@ -21,13 +21,15 @@ const DEFAULT: [(&str, &str); 4] = [
     ("LANG", "C.UTF-8"),
 ];
 
-/// The declared environment over the default one of the user (root without), as `NAME=value`.
+/// The declared environment over the image's, and that over the default one of the user (root without), as
+/// `NAME=value`.
 ///
 /// # Errors
 ///
 /// [`Error::InvalidInput`] for a name that is empty or has `=` or a zero byte in it, and for a
 /// value with a zero byte.
 pub(crate) fn environment(
+    image: &[(String, String)],
     declared: &[(String, String)],
     user: Option<&User>,
 ) -> Result<Vec<CString>, Error> {
@@ -40,7 +42,7 @@ pub(crate) fn environment(
             ("LOGNAME", name),
         ]);
     }
-    for (name, value) in declared {
+    for (name, value) in image.iter().chain(declared) {
         if name.is_empty() || name.contains('=') {
             return Err(Error::InvalidInput {
                 what: format!("environment variable {name:?}"),
@@ -104,7 +106,9 @@ mod tests {
 
     #[test]
     fn declared_wins_over_default_and_later_over_earlier() {
+        let image = [pair("X", "0"), pair("Y", "image"), pair("LANG", "image")];
         let env = environment(
+            &image,
             &[pair("PATH", "/a"), pair("X", "1"), pair("X", "2=3\n")],
             None,
         )
@@ -112,14 +116,16 @@ mod tests {
         assert!(env.contains(&c"PATH=/a".into()));
         assert!(env.contains(&c"X=2=3\n".into()));
         assert!(env.contains(&c"HOME=/root".into()));
-        assert_eq!(env.len(), 5);
+        assert!(env.contains(&c"Y=image".into()));
+        assert!(env.contains(&c"LANG=image".into()));
+        assert_eq!(env.len(), 6);
     }
 
     #[test]
     fn names_that_cannot_be_are_refused() {
         for (name, value) in [("", "x"), ("a=b", "x"), ("a\0", "x"), ("a", "\0")] {
             assert!(
-                environment(&[pair(name, value)], None).is_err(),
+                environment(&[], &[pair(name, value)], None).is_err(),
                 "{name:?}={value:?}"
             );
         }

@@ -54,7 +54,7 @@ pub(crate) struct Held {
 }
 
 /// Starts the process. Dropping the future kills what it may have started.
-pub(crate) async fn start(plan: Launch, working_dir: &str, hold: Arc<Hold>) -> Result<Held> {
+pub(crate) async fn start(plan: Launch, hold: Arc<Hold>) -> Result<Held> {
     tracing::trace!(%plan, "launching");
     let (sender, receiver) = oneshot::channel();
     launch(plan, move |result| {
@@ -66,11 +66,9 @@ pub(crate) async fn start(plan: Launch, working_dir: &str, hold: Arc<Hold>) -> R
     })?;
     match receiver.await.context("the spawner thread is gone")? {
         Ok(held) => Ok(held),
-        Err(LaunchError::WorkingDirectory { source }) => Err(Error::InvalidInput {
-            what: format!("working directory {working_dir:?}"),
-            reason: format!("cannot be entered in the VM: {source}"),
+        Err(LaunchError::WorkingDirectory { path, source }) => {
+            Err(working_directory_failure(&path, &source).into())
         }
-        .into()),
         Err(LaunchError::Mount { target, source }) => Err(mount_failure(target, &source).into()),
         Err(LaunchError::Protection {
             name,
@@ -82,6 +80,19 @@ pub(crate) async fn start(plan: Launch, working_dir: &str, hold: Arc<Hold>) -> R
         }
         .into()),
         Err(LaunchError::Sys(error)) => Err(error).context("starting the VM"),
+    }
+}
+
+fn working_directory_failure(path: &str, source: &std::io::Error) -> Error {
+    use std::io::ErrorKind;
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::NoSpace {
+            doing: format!("making the working directory {path:?}"),
+        },
+        _ => Error::InvalidInput {
+            what: format!("working directory {path:?}"),
+            reason: format!("cannot be entered in the VM: {source}"),
+        },
     }
 }
 

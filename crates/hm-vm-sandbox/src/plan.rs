@@ -22,6 +22,7 @@ use hm_vm_sys::capabilities::DEFAULT_CAPABILITY_MASK;
 use hm_vm_sys::launch::Op;
 use hm_vm_sys::seccomp;
 
+use crate::command::WorkingDirectory;
 use crate::covers::covers;
 use crate::environment::{HOST_NAME, ProvidedFile};
 use crate::files;
@@ -65,7 +66,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) script: Option<&'a str>,
     /// The host's path of the terminal.
     pub(crate) terminal: Option<&'a Path>,
-    pub(crate) working_dir: CString,
+    pub(crate) working_dir: WorkingDirectory,
 }
 
 /// How the host's own files come in.
@@ -191,7 +192,10 @@ pub(crate) fn inner(around: &Surroundings<'_>) -> Result<Vec<Op>> {
     if around.network.is_new() {
         ops.push(Op::LoopbackUp);
     }
-    ops.push(Op::WorkingDirectory(around.working_dir.clone()));
+    ops.push(Op::WorkingDirectory {
+        path: around.working_dir.path.clone(),
+        make: around.working_dir.make,
+    });
     ops.push(Op::ResourceLimit {
         resource: RLIMIT_CORE,
         soft: 0,

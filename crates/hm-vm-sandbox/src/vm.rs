@@ -17,7 +17,7 @@ use hm_vm_sys::launch::{Launch, Namespaces};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::backend::Machine;
-use crate::command::{Run, SHELL, command_line, working_directory};
+use crate::command::{Run, SHELL, WorkingDirectory, command_line};
 use crate::disk::Disk;
 use crate::environment::{environment, provided_files};
 use crate::error::contract;
@@ -118,14 +118,15 @@ impl SandboxVm {
     fn prepare(&self, request: &ExecRequest<'_>, run: &Run<'_>) -> Result<Launch> {
         let files = self.files()?;
         let store = self.machine.store.root();
-        let working_dir = working_directory(request.working_dir)?;
+        let defaults = files.defaults();
+        let working_dir = WorkingDirectory::new(request.working_dir, defaults)?;
         let namespace = self.machine.namespace_for(&self.config)?;
         let user = self.user_of(request, &namespace)?;
         let ids = user.as_ref().map_or((0, 0), User::ids);
         for stream in run.output {
             user::give(stream, ids, &namespace).context("giving a stream to the command's user")?;
         }
-        let mut env = environment(request.env, user.as_ref())?;
+        let mut env = environment(&defaults.env, request.env, user.as_ref())?;
         if run.terminal.is_some() && !env.iter().any(|pair| pair.as_bytes().starts_with(b"TERM=")) {
             env.push(c"TERM=xterm-256color".into());
         }
@@ -175,17 +176,18 @@ impl SandboxVm {
         })
     }
 
-    /// The user of a request, where it names one.
+    /// The user of a request, or of the image, where one of them names one.
     fn user_of(
         &self,
         request: &ExecRequest<'_>,
         namespace: &UserNamespace,
     ) -> Result<Option<User>> {
-        let Some(asked) = request.user else {
+        let files = self.files()?;
+        let Some(asked) = request.user.or(files.defaults().user.as_deref()) else {
             return Ok(None);
         };
         let upper = self.disk.as_ref().map(|disk| disk.inside("upper"));
-        User::find(asked, self.files()?, upper.as_deref(), namespace).map(Some)
+        User::find(asked, files, upper.as_deref(), namespace).map(Some)
     }
 
     /// Starts the command, and ties limits and network to it.
@@ -194,9 +196,8 @@ impl SandboxVm {
         plan: Launch,
         hold: &Arc<Hold>,
         network: &mut Network,
-        working_dir: &str,
     ) -> Result<Watched> {
-        let mut held = exec::start(plan, working_dir, Arc::clone(hold)).await?;
+        let mut held = exec::start(plan, Arc::clone(hold)).await?;
         let pid = held.process.pid();
         hold.confinement.attach(pid)?;
         let work = self.machine.store.root().join(hold.files.work());
@@ -266,7 +267,12 @@ impl Vm for SandboxVm {
         let busy = Arc::new(self.busy().await);
         self.settle(&busy).await?;
         let files = Arc::clone(self.files()?);
-        let (source, guest_path) = (source.clone(), guest_path.to_owned());
+        let guest_path = match (guest_path, &files.defaults().working_dir) {
+            ("", Some(of_image)) => of_image.clone(),
+            ("", None) => "/".to_owned(),
+            (asked, _) => asked.to_owned(),
+        };
+        let source = source.clone();
         let injected = tokio::task::spawn_blocking(move || {
             let report = files.inject_from(&source, &guest_path);
             drop((files, busy));
@@ -340,9 +346,7 @@ impl Vm for SandboxVm {
             },
         )?;
         drop((to_stdout, to_stderr));
-        let watched = self
-            .launch(plan, &hold, &mut network, request.working_dir)
-            .await?;
+        let watched = self.launch(plan, &hold, &mut network).await?;
         let output = Output { stdout, stderr };
         let (stopped, ()) = tokio::try_join!(
             watched.ended(request.stop, request.grace),
@@ -368,9 +372,7 @@ impl Vm for SandboxVm {
             },
         )?;
         drop(slave);
-        let watched = self
-            .launch(plan, &hold, &mut network, request.working_dir)
-            .await?;
+        let watched = self.launch(plan, &hold, &mut network).await?;
         let stopped = {
             let mut relay = std::pin::pin!(pty.relay(terminal, || watched.hang_up()));
             let ended = watched.ended(request.stop, request.grace);

@@ -89,8 +89,15 @@ pub enum Op {
     LoopbackUp,
     /// Changes the working directory, for the relative paths of later operations.
     ChangeDirectory(CString),
-    /// Changes the working directory of the command: a failure of it is an error of its own.
-    WorkingDirectory(CString),
+    /// Changes the working directory of the command. Only allowed once the old root is let go of: symbolic links on
+    /// the way are the guest's, and end in its root. The links of `/proc` that lead to open files are
+    /// not followed. A failure is an error of its own.
+    WorkingDirectory {
+        /// An absolute path; without `..` if it is to be made.
+        path: CString,
+        /// Whether what is missing of it is made, and belongs to root.
+        make: bool,
+    },
     /// Sets a resource limit, soft and hard.
     ResourceLimit {
         /// `RLIMIT_*`.
@@ -266,7 +273,7 @@ impl Op {
             Self::RemoveFile(path) => format!("removing {}", text(path)),
             Self::HostName(_) => "setting the host name".into(),
             Self::LoopbackUp => "bringing the loopback interface up".into(),
-            Self::ChangeDirectory(path) | Self::WorkingDirectory(path) => {
+            Self::ChangeDirectory(path) | Self::WorkingDirectory { path, .. } => {
                 format!("changing to directory {}", text(path))
             }
             Self::ResourceLimit { .. } => "setting a resource limit".into(),

@@ -9,7 +9,7 @@ use super::calls::{
     pivot_root, private_mounts, set_mount_attributes, write_file,
 };
 use super::op::{Op, raw};
-use super::places::{show, unmount, write_secret};
+use super::places::{enter_working_directory, show, unmount, write_secret};
 
 /// Carries one operation out. `user_namespace` is the one of the launch.
 pub(super) fn carry_out(op: &Op, user_namespace: RawFd) -> Result<(), Errno> {
@@ -72,7 +72,11 @@ pub(super) fn carry_out(op: &Op, user_namespace: RawFd) -> Result<(), Errno> {
             // SAFETY: a C string of the plan.
             unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path.as_ptr(), 0) },
         ),
-        Op::Own { .. } | Op::WriteSecret { .. } | Op::Show { .. } | Op::Unmount(_) => run_place(op),
+        Op::Own { .. }
+        | Op::WriteSecret { .. }
+        | Op::Show { .. }
+        | Op::Unmount(_)
+        | Op::WorkingDirectory { .. } => run_place(op),
         _ => run_privilege(op),
     }
 }
@@ -94,6 +98,7 @@ fn run_place(op: &Op) -> Result<(), Errno> {
             owner,
         } => show(source, target, *directory, *read_only, *owner),
         Op::Unmount(path) => unmount(path),
+        Op::WorkingDirectory { path, make } => enter_working_directory(path, *make),
         // All others are handled by `carry_out`.
         _ => Err(libc::ENOSYS),
     }
@@ -107,7 +112,7 @@ fn run_privilege(op: &Op) -> Result<(), Errno> {
             unsafe { libc::syscall(libc::SYS_sethostname, name.as_ptr(), name.as_bytes().len()) },
         ),
         Op::LoopbackUp => loopback_up(),
-        Op::ChangeDirectory(path) | Op::WorkingDirectory(path) => change_directory(path),
+        Op::ChangeDirectory(path) => change_directory(path),
         Op::ResourceLimit {
             resource,
             soft,

@@ -1,4 +1,4 @@
-//! Mounts at places that the guest chose.
+//! Mounts at places that the guest chose, and its working directory.
 //!
 //! The guest's own symbolic links lie on the way, and this process still holds descriptors of ours:
 //! the links of `/proc` that lead to open files must not be followed. All else ends in the guest's root,
@@ -139,6 +139,18 @@ fn move_to(tree: RawFd, place: RawFd) -> Result<(), Errno> {
             libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH,
         )
     })
+}
+
+pub(super) fn enter_working_directory(path: &CStr, make: bool) -> Result<(), Errno> {
+    let directory = if make {
+        make_target(path, true, (0, 0))?
+    } else {
+        look_up(libc::AT_FDCWD, path, libc::O_DIRECTORY)?
+    };
+    // SAFETY: a descriptor of ours.
+    let entered = check(unsafe { libc::syscall(libc::SYS_fchdir, directory) });
+    close(directory);
+    entered
 }
 
 pub(super) fn write_secret(path: &CStr, content: &[u8], owner: (u32, u32)) -> Result<(), Errno> {

@@ -22,8 +22,10 @@ use crate::userns::{Mapping, wait_for, with_signals_blocked};
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The working directory of the command is not there, or is none.
-    #[error("changing to the working directory: {source}")]
+    #[error("changing to the working directory {path}: {source}")]
     WorkingDirectory {
+        /// Its path.
+        path: String,
         /// What the kernel said.
         source: std::io::Error,
     },
@@ -271,11 +273,6 @@ fn finish(
         }
         let source = std::io::Error::from_raw_os_error(failure.errno);
         let doing: &str = match failure.stage {
-            Stage::Inner(index)
-                if matches!(launch.inner.get(index), Some(Op::WorkingDirectory(_))) =>
-            {
-                return Err(LaunchError::WorkingDirectory { source });
-            }
             Stage::Outer(index) => return Err(failed_op(&launch.outer, index, source)),
             Stage::Inner(index) => return Err(failed_op(&launch.inner, index, source)),
             Stage::EnterUserNamespace(doing) => doing,
@@ -313,6 +310,10 @@ fn failed_op(ops: &[Op], index: usize, source: std::io::Error) -> LaunchError {
     if let Some(Op::Show { target, .. }) = op {
         let target = target.to_string_lossy().into_owned();
         return LaunchError::Mount { target, source };
+    }
+    if let Some(Op::WorkingDirectory { path, .. }) = op {
+        let path = path.to_string_lossy().into_owned();
+        return LaunchError::WorkingDirectory { path, source };
     }
     let doing = op.map_or_else(String::new, Op::describe);
     match op.and_then(Op::protection) {
