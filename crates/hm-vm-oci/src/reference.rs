@@ -331,10 +331,13 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_again(
-            text in r"(([a-zA-Z0-9]{1,4}(\.[a-z0-9]{1,3}){0,2}|\[[0-9a-f:]{2,9}\])(:[0-9]{1,5})?/)?[a-z0-9]{1,5}(([._]|__|-{1,3})[a-z0-9]{1,3}){0,2}(/[a-z0-9]{1,4}){0,2}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,9})?",
+            registry in r"(([a-zA-Z0-9]{1,4}(\.[a-z0-9]{1,3}){1,2}|\[[0-9a-f]{0,3}:[0-9a-f:]{1,6}\]|localhost)(:[0-9]{1,5})?/)?",
+            path in r"[a-z0-9]{1,5}((_|__|-{1,3})[a-z0-9]{1,3}){0,2}(/[a-z0-9]{1,4}(\.[a-z0-9]{1,3}){0,2}){0,2}",
+            tag in r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,9})?",
             with_digest in any::<bool>(),
         ) {
-            let text = if with_digest { format!("{text}@{DIGEST}") } else { text };
+            let digest = if with_digest { format!("@{DIGEST}") } else { String::new() };
+            let text = format!("{registry}{path}{tag}{digest}");
             let reference: Reference = text.parse().unwrap();
             prop_assert_eq!(&reference.to_string().parse::<Reference>().unwrap(), &reference);
         }

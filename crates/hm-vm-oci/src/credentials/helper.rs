@@ -1,6 +1,7 @@
 //! Programs that keep credentials: `docker-credential-NAME get`.
 
 use std::io::{Read, Write as _};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -32,13 +33,22 @@ struct Answer {
 /// # Errors
 ///
 /// Why there is no answer, in words that hold nothing of it.
-pub(super) fn ask(name: &str, server: &str, limit: Duration) -> Result<Option<Credential>, String> {
+pub(super) fn ask(
+    directories: &[PathBuf],
+    name: &str,
+    server: &str,
+    limit: Duration,
+) -> Result<Option<Credential>, String> {
     let program = format!("docker-credential-{name}");
     // A name is part of a file name, not a path.
     if name.contains('/') {
         return Err(format!("{program:?} is no name of a credential helper"));
     }
-    let child = Command::new(&program)
+    let mut places = directories.iter().map(|directory| directory.join(&program));
+    let Some(path) = places.find(|path| path.is_file()) else {
+        return Err(format!("there is no {program}"));
+    };
+    let child = Command::new(path)
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -105,6 +115,80 @@ fn wait(child: &mut Child, end: Instant) -> Result<bool, String> {
             Ok(None) if Instant::now() < end => thread::sleep(PAUSE),
             Ok(None) => return Err("did not end in time".to_owned()),
             Err(error) => return Err(format!("cannot be waited for: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn run(script: &str, limit: Duration) -> Result<Option<Credential>, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("docker-credential-test");
+        // Written by another process: a file that is open for writing anywhere cannot be run.
+        let made = Command::new("sh")
+            .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn();
+        let mut made = made.unwrap();
+        let text = format!("#!/bin/sh\n{script}\n");
+        made.stdin
+            .take()
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        assert!(made.wait().unwrap().success());
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o755
+        );
+        ask(&[dir.path().to_owned()], "test", "the.server", limit)
+    }
+
+    #[test]
+    fn helpers_are_asked_in_their_protocol() {
+        let answer = run(
+            r#"[ "$1" = get ] && read -r server; printf '{"ServerURL":"","Username":"%s","Secret":"s"}' "$server""#,
+            LONG,
+        );
+        let expected = Credential::Password {
+            user: "the.server".to_owned(),
+            password: Secret::new("s"),
+        };
+        assert_eq!(answer, Ok(Some(expected)));
+        let token = run(r#"echo '{"Username":"<token>","Secret":"t"}'"#, LONG);
+        assert_eq!(token, Ok(Some(Credential::Identity(Secret::new("t")))));
+        let absent = run(
+            "echo credentials not found in native keychain; exit 1",
+            LONG,
+        );
+        assert_eq!(absent, Ok(None));
+    }
+
+    #[test]
+    fn helpers_that_fail_are_told_without_what_they_said() {
+        for (script, part) in [
+            ("echo hidden; exit 1", "failed"),
+            ("echo hidden", "no valid answer"),
+            ("while echo hidden; do :; done", "too much"),
+        ] {
+            let why = run(script, LONG).unwrap_err();
+            assert!(why.contains(part) && !why.contains("hidden"), "{why}");
+        }
+    }
+
+    #[test]
+    fn helpers_are_not_waited_for_without_end() {
+        for script in ["exec sleep 1000", "exec >&-; exec sleep 1000"] {
+            let why = run(script, Duration::from_millis(200)).unwrap_err();
+            assert!(why.contains("did not"), "{why}");
         }
     }
 }

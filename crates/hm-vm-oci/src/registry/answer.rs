@@ -1,5 +1,7 @@
 //! What servers answer, and what it means for us.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -82,10 +84,10 @@ impl Doing {
     /// A failure of the transport. Addresses are left out: they may hold secrets.
     pub(super) fn transport(&self, error: reqwest::Error) -> Failure {
         let error = error.without_url();
-        let mut innermost: &dyn std::error::Error = &error;
+        let mut innermost: &(dyn Error + 'static) = &error;
         let mut wrong_certificate = false;
-        while let Some(source) = innermost.source() {
-            innermost = source;
+        while let Some(held) = inside(innermost) {
+            innermost = held;
             wrong_certificate |= is_certificate_error(innermost);
         }
         let reason = if error.is_timeout() {
@@ -149,8 +151,19 @@ impl Doing {
     }
 }
 
-/// Our own certificates and the other side's do not fit: no repetition helps.
-fn is_certificate_error(error: &(dyn std::error::Error + 'static)) -> bool {
+/// What an error holds. An I/O error hides it from its sources.
+fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
+        Some(held) => Some(held),
+        None => error.source(),
+    }
+}
+
+/// Their certificate and what we trust do not fit: no repetition helps.
+fn is_certificate_error(error: &(dyn Error + 'static)) -> bool {
     matches!(
         error.downcast_ref(),
         Some(rustls::Error::InvalidCertificate(_))

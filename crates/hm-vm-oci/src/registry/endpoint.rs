@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Client, Url};
 
+use super::client::Inner;
 use super::token::Authority;
-use super::transport::Transport;
 use super::{HostOptions, RegistryOptions};
 use crate::OciError;
 
@@ -143,13 +143,19 @@ impl Endpoint {
         self.encryption.store(encryption as u8, Ordering::Relaxed);
     }
 
-    /// Connections for this address, which this server has named or is.
-    pub(super) fn client(&self, url: &Url, transport: &Transport) -> Result<Client, OciError> {
-        if url.scheme() == "https" {
-            transport.secure(&self.roots)
-        } else {
-            Ok(transport.plain())
+    /// Connections for this address, which this server has named or is. Certificates that are trusted for this server
+    /// are trusted there as well: its storage and its tokens are often of the same house.
+    pub(super) fn client(&self, url: &Url, client: &Inner) -> Result<Client, OciError> {
+        if url.scheme() != "https" {
+            return Ok(client.transport.plain());
         }
+        let mut roots = self.roots.clone();
+        if let Some(host) = client.options.hosts.get(&name_of(url)) {
+            roots.extend(host.roots.iter().cloned());
+            roots.sort();
+            roots.dedup();
+        }
+        client.transport.secure(&roots)
     }
 
     /// Whether this address is the server's own, so that it may know who we are.
@@ -190,13 +196,17 @@ pub(super) fn may_follow(from: &Url, to: &Url, options: &RegistryOptions) -> Res
     }
 }
 
-fn is_plain_allowed(url: &Url, options: &RegistryOptions) -> bool {
+/// A host as options have it.
+fn name_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    let with_port = match url.port() {
+    match url.port() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
-    };
-    let allowed = options.hosts.get(&with_port);
+    }
+}
+
+fn is_plain_allowed(url: &Url, options: &RegistryOptions) -> bool {
+    let allowed = options.hosts.get(&name_of(url));
     is_loopback(url) || allowed.is_some_and(|host| host.plain_http)
 }
 

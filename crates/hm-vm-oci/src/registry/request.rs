@@ -126,12 +126,18 @@ impl Session {
             return outcome;
         }
         self.endpoint.learn(Encryption::Always);
-        let encrypted = self.once(call, self.url(call)?, authorization).await;
-        if encrypted.is_err() {
-            self.endpoint.learn(Encryption::Unknown);
-            return outcome;
+        match self.once(call, self.url(call)?, authorization).await {
+            // It does speak TLS, but is a stranger.
+            Err(failure) if !failure.may_pass => {
+                self.endpoint.learn(Encryption::Unknown);
+                Err(failure)
+            }
+            Err(_) => {
+                self.endpoint.learn(Encryption::Unknown);
+                outcome
+            }
+            encrypted => encrypted,
         }
-        encrypted
     }
 
     async fn once(
@@ -140,7 +146,7 @@ impl Session {
         url: Url,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, Failure> {
-        let client = self.endpoint.client(&url, &self.client.transport)?;
+        let client = self.endpoint.client(&url, &self.client)?;
         let authorization = authorization.filter(|_| self.endpoint.owns(&url));
         let mut request = client
             .request(call.method.clone(), url)

@@ -213,7 +213,7 @@ impl Session {
             what: "asking for a token".to_owned(),
             place: url.host_str().unwrap_or_default().to_owned(),
         };
-        let client = self.endpoint.client(&url, &self.client.transport)?;
+        let client = self.endpoint.client(&url, &self.client)?;
         let request = if let Some(Credential::Identity(token)) = &found.credential {
             let mut form = Url::parse("form:").map_err(|_| invalid())?;
             form.query_pairs_mut()

@@ -91,7 +91,8 @@ fn send(
 
 type Answer = Result<Outcome, OciError>;
 
-/// Hands the bytes over, until all are or the server has answered.
+/// Hands the bytes over, until all are or the server has answered. The last piece is kept until it is known to be the
+/// last one: what has the wrong length never becomes whole.
 fn feed(
     input: &mut dyn Read,
     blob: &Descriptor,
@@ -100,6 +101,7 @@ fn feed(
     outcome: &Receiver<Answer>,
 ) -> Result<Option<Answer>, OciError> {
     let mut left = blob.size;
+    let mut last = Bytes::new();
     loop {
         let mut piece = vec![0; PIECE];
         let count = match input.read(&mut piece) {
@@ -114,16 +116,21 @@ fn feed(
             .checked_sub(count as u64)
             .ok_or_else(|| wrong_size(blob, "it is longer than it should be"))?;
         piece.truncate(count);
-        if writer.write(Bytes::from(piece)).is_err() {
+        let ready = std::mem::replace(&mut last, Bytes::from(piece));
+        progress.add(ready.len() as u64);
+        if !ready.is_empty() && writer.write(ready).is_err() {
             return Ok(None);
         }
-        progress.add(count as u64);
         if let Ok(answer) = outcome.try_recv() {
             return Ok(Some(answer));
         }
     }
     if left > 0 {
         return Err(wrong_size(blob, "it is shorter than it should be"));
+    }
+    progress.add(last.len() as u64);
+    if !last.is_empty() && writer.write(last).is_err() {
+        return Ok(None);
     }
     writer.end(Ok(()));
     Ok(None)
@@ -223,7 +230,7 @@ impl Repository {
         place
             .query_pairs_mut()
             .append_pair("digest", &blob.digest.to_string());
-        let client = session.endpoint.client(&place, &self.client.transport)?;
+        let client = session.endpoint.client(&place, &self.client)?;
         let mut request = client
             .put(place.clone())
             .header(CONTENT_TYPE, "application/octet-stream")
