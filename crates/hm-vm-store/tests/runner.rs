@@ -9,6 +9,7 @@
 mod basics;
 mod caches;
 mod common;
+mod corpus;
 mod crash;
 mod durability;
 mod flatten;
