@@ -7,23 +7,27 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use hm_vm_core::VmBackend;
 use hm_vm_sandbox::{SandboxBackend, SandboxOptions};
-use hm_vm_store::{Base, Store};
-use hm_vm_testkit::conformance::Harness;
+use hm_vm_store::{Base, PullOptions, Store};
+use hm_vm_testkit::conformance::{Harness, ImageConfiguration};
 use hm_vm_testkit::images;
+use hm_vm_testkit::registry::TestImage;
 use hm_vm_testkit::roots::TestRoot;
 use hm_vm_testkit::skip::Skip;
+
+/// Name of the image that says something of commands.
+const CONFIGURED: &str = "configured";
 
 /// A store of its own, with one image.
 struct SandboxHarness {
     backend: SandboxBackend,
     image: &'static str,
     /// What the store holds when nothing but the image is in it.
-    at_first: BTreeSet<String>,
+    at_first: Mutex<BTreeSet<String>>,
     root: TestRoot,
 }
 
@@ -41,10 +45,10 @@ impl SandboxHarness {
             store.import_image(&tar, image).expect("an image");
         }
         let backend = SandboxBackend::open(store, SandboxOptions::default()).expect("a backend");
-        let mut harness = Self {
+        let harness = Self {
             backend,
             image,
-            at_first: BTreeSet::new(),
+            at_first: Mutex::default(),
             root,
         };
         // A helper process for file work in the user namespace stays as long as the store.
@@ -53,8 +57,35 @@ impl SandboxHarness {
         let vm = harness.backend.store().new_vm(Base::Image(image));
         vm.expect("a VM").remove().expect("its removal");
         harness.backend.store().flush().expect("an idle store");
-        harness.at_first = harness.held().into_iter().collect();
+        harness.accept();
         Ok(harness)
+    }
+
+    /// What is held now is not left behind.
+    fn accept(&self) {
+        self.backend.store().flush().expect("an idle store");
+        let held = self.held().into_iter().collect();
+        *self.at_first.lock().expect("not poisoned") = held;
+    }
+
+    fn configure(&self, says: &ImageConfiguration) -> Result<String, Skip> {
+        TestImage::need_tools()?;
+        let image = TestImage::busybox(&self.root.join("layout")).expect("an image");
+        let mut options: Vec<String> = (says.env.iter())
+            .map(|(name, value)| format!("--config.env={name}={value}"))
+            .collect();
+        options.extend(says.user.iter().map(|user| format!("--config.user={user}")));
+        let directory = says.working_dir.iter();
+        options.extend(directory.map(|path| format!("--config.workingdir={path}")));
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        image.configure(&options).expect("a configuration");
+        let source = hm_vm_oci::open_local(image.layout(), None).expect("a layout");
+        let store = self.backend.store();
+        store
+            .pull_image(&*source, CONFIGURED, &PullOptions::default())
+            .expect("a pulled image");
+        self.accept();
+        Ok(CONFIGURED.into())
     }
 
     fn held(&self) -> Vec<String> {
@@ -115,6 +146,10 @@ impl Harness for SandboxHarness {
         self.image
     }
 
+    async fn configured_image(&self, says: &ImageConfiguration) -> Option<Result<String, Skip>> {
+        Some(self.configure(says))
+    }
+
     async fn leftovers(&self) -> Vec<String> {
         let store = self.backend.store();
         store.collect_unused().expect("a collection");
@@ -129,7 +164,8 @@ impl Harness for SandboxHarness {
             found.push(format!("{} VMs, {} snapshots", stats.vms, stats.snapshots));
         }
         let held = self.held().into_iter();
-        found.extend(held.filter(|thing| !self.at_first.contains(thing)));
+        let at_first = self.at_first.lock().expect("not poisoned");
+        found.extend(held.filter(|thing| !at_first.contains(thing)));
         found
     }
 }
@@ -142,6 +178,7 @@ impl Drop for SandboxHarness {
             let _ = store.remove_snapshot(&snapshot.id);
         }
         let _ = store.remove_image(self.image);
+        let _ = store.remove_image(CONFIGURED);
         let _ = store.collect_unused();
         let _ = store.flush();
     }

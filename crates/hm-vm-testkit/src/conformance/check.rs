@@ -152,6 +152,11 @@ macro_rules! __conformance_checks {
             private_network::undeclared_private_networks_are_refused ["B6", "V19"] Minimal;
             private_network::members_reach_each_other_alone ["V19"] Posix;
             private_network::networks_leave_nothing_behind ["B7", "V19"] Posix;
+            defaults::undeclared_image_defaults_are_refused ["B6", "V20"] Minimal;
+            defaults::an_image_that_names_no_directory ["V20"] Minimal;
+            defaults::commands_get_what_the_image_says ["V20"] Minimal;
+            defaults::injects_go_to_the_images_directory ["V20"] Minimal;
+            defaults::the_images_user_runs_commands ["V14", "V20"] Posix;
         }
     };
 }

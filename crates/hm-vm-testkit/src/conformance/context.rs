@@ -113,7 +113,15 @@ impl<'h> Context<'h> {
     }
 
     pub(super) async fn create_with(&self, config: &VmConfig) -> Result<Guest> {
-        let image = self.harness.image();
+        self.create_of(self.harness.image(), config).await
+    }
+
+    /// A VM of another image than the harness's.
+    pub(super) async fn create_from(&self, image: &str) -> Result<Guest> {
+        self.create_of(image, &self.config()).await
+    }
+
+    async fn create_of(&self, image: &str, config: &VmConfig) -> Result<Guest> {
         let vm = self.backend.create(image, config).await;
         self.record.note(format!("create => {}", error_of(&vm)));
         Ok(Guest {

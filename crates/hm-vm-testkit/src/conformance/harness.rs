@@ -6,6 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hm_vm_core::VmBackend;
 
+use crate::skip::Skip;
+
 /// One root of a backend under test. Each check gets its own, and drops it at the end.
 #[async_trait]
 pub trait Harness: Send + Sync {
@@ -22,6 +24,13 @@ pub trait Harness: Send + Sync {
     /// coreutils.
     fn image(&self) -> &str;
 
+    /// Another image that understands the same commands, whose configuration says this. `None` where that cannot be made: checks
+    /// of what images say are skipped then, or fail where all must run.
+    async fn configured_image(&self, says: &ImageConfiguration) -> Option<Result<String, Skip>> {
+        let _ = says;
+        None
+    }
+
     /// All that the backend holds at the moment and that should be gone once no VM and no
     /// snapshot is left: processes, mounts, control groups, directories. Empty is clean. It is
     /// asked repeatedly until it is empty, so a backend may clean up in the background.
@@ -36,6 +45,17 @@ pub trait Harness: Send + Sync {
     fn scale(&self) -> Scale {
         Scale::default()
     }
+}
+
+/// What the configuration of an image says of the commands that run in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfiguration {
+    /// Variables.
+    pub env: Vec<(String, String)>,
+    /// Who runs commands.
+    pub user: Option<String>,
+    /// Where they run.
+    pub working_dir: Option<String>,
 }
 
 /// What commands a guest understands. Ordered: a richer one does all that a poorer one does.

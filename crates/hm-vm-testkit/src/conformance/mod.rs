@@ -27,6 +27,6 @@ mod run;
 
 pub use check::{CHECKS, Check};
 pub use context::Context;
-pub use harness::{Harness, Scale, Shell};
+pub use harness::{Harness, ImageConfiguration, Scale, Shell};
 pub use rules::{RULES, Rule};
 pub use run::{Outcome, Report, run_all, run_check, run_test};

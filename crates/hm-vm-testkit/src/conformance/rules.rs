@@ -108,6 +108,10 @@ pub const RULES: &[Rule] = &[
         "V19",
         "commands on one private network reach each other, and nobody else's VM reaches them",
     ),
+    rule(
+        "V20",
+        "environment, user and directory that an image names are those of a command which names none",
+    ),
 ];
 
 /// Texts of these rules, for a failure message.

@@ -17,6 +17,7 @@ use super::journal::{Call, Counts};
 use super::shell::FakeExec;
 use super::tree::Tree;
 use super::vm::{FakeVm, Injected};
+use crate::conformance::ImageConfiguration;
 use crate::failpoint::Failpoints;
 use crate::lock::lock;
 
@@ -27,6 +28,7 @@ pub(super) struct StoredSnapshot {
     pub(super) tree: Tree,
     pub(super) injected: Injected,
     pub(super) label: SnapshotLabel,
+    pub(super) says: Arc<ImageConfiguration>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +36,7 @@ pub(super) struct State {
     pub(super) snapshots: HashMap<SnapshotId, StoredSnapshot>,
     pub(super) live: BTreeSet<u64>,
     images: BTreeMap<String, Option<String>>,
+    says: BTreeMap<String, Arc<ImageConfiguration>>,
     calls: Vec<Call>,
     violations: Vec<String>,
     last_number: u64,
@@ -58,6 +61,10 @@ impl fmt::Debug for Shared {
 impl Shared {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    pub(super) fn capabilities(&self) -> Capabilities {
+        lock(&self.capabilities).clone()
     }
 
     pub(super) fn called(&self, call: Call) {
@@ -123,6 +130,7 @@ impl FakeBackend {
             networks: vec![NetworkPolicy::None],
             remove_parent: true,
             deep_chains: true,
+            image_defaults: true,
             ..Capabilities::default()
         };
         let backend = Self {
@@ -152,6 +160,13 @@ impl FakeBackend {
     pub fn set_image_digest(&self, name: &str, digest: Option<&str>) {
         let digest = digest.map(str::to_owned);
         self.shared().state().images.insert(name.to_owned(), digest);
+    }
+
+    /// Sets what the configuration of an image says. A user in it is refused by every command, as `users` is not
+    /// there.
+    pub fn set_image_configuration(&self, name: &str, says: ImageConfiguration) {
+        let says = Arc::new(says);
+        self.shared().state().says.insert(name.to_owned(), says);
     }
 
     /// Declares other capabilities. Limits and networks that are declared are accepted, though a
@@ -215,7 +230,7 @@ impl FakeBackend {
             .check(config, |_| "the fake enforces nothing".into())
     }
 
-    fn vm(&self, tree: Tree, injected: Injected) -> FakeVm {
+    fn vm(&self, tree: Tree, injected: Injected, says: Arc<ImageConfiguration>) -> FakeVm {
         let shared = Arc::clone(self.shared());
         let mut state = shared.state();
         state.last_number += 1;
@@ -227,6 +242,7 @@ impl FakeBackend {
             shared,
             tree: Mutex::new(tree),
             injected: Mutex::new(injected),
+            says,
             busy: AtomicBool::new(false),
             destroyed: false,
         }
@@ -248,7 +264,9 @@ impl VmBackend for FakeBackend {
             }
             .into());
         }
-        let vm = self.vm(Tree::image(image), Injected::new());
+        let says = self.shared().state().says.get(image).cloned();
+        let says = says.unwrap_or_default();
+        let vm = self.vm(Tree::image(image), Injected::new(), says);
         self.failpoints().reach("create.done").await?;
         tokio::task::yield_now().await;
         Ok(Box::new(vm))
@@ -265,7 +283,7 @@ impl VmBackend for FakeBackend {
         let stored = stored.ok_or_else(|| Error::SnapshotNotFound {
             snapshot: snapshot.clone(),
         })?;
-        let vm = self.vm(stored.tree, stored.injected);
+        let vm = self.vm(stored.tree, stored.injected, stored.says);
         self.failpoints().reach("restore.done").await?;
         tokio::task::yield_now().await;
         Ok(Box::new(vm))
@@ -297,7 +315,7 @@ impl VmBackend for FakeBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        lock(&self.shared().capabilities).clone()
+        self.shared().capabilities()
     }
 
     async fn image_digest(&self, image: &str) -> Result<Option<String>> {

@@ -18,6 +18,7 @@ use super::inject;
 use super::journal::Call;
 use super::shell::FakeExec;
 use super::tree::{Node, Tree};
+use crate::conformance::ImageConfiguration;
 use crate::lock::lock;
 
 /// What each `inject` to one place brought, by guest directory.
@@ -29,6 +30,8 @@ pub(super) struct FakeVm {
     pub(super) shared: Arc<Shared>,
     pub(super) tree: Mutex<Tree>,
     pub(super) injected: Mutex<Injected>,
+    /// What its image says.
+    pub(super) says: Arc<ImageConfiguration>,
     pub(super) busy: AtomicBool,
     pub(super) destroyed: bool,
 }
@@ -110,7 +113,17 @@ impl FakeVm {
         Ok(())
     }
 
-    fn environment(env: &[(String, String)]) -> Result<BTreeMap<String, String>> {
+    /// What is asked for, or what the image says.
+    fn directory<'a>(&'a self, asked: &'a str) -> &'a str {
+        match asked {
+            "" if self.shared.capabilities().image_defaults => {
+                self.says.working_dir.as_deref().unwrap_or("/")
+            }
+            asked => asked,
+        }
+    }
+
+    fn environment(&self, env: &[(String, String)]) -> Result<BTreeMap<String, String>> {
         let defaults = [
             ("PATH", "/usr/local/bin:/usr/bin:/bin"),
             ("HOME", "/root"),
@@ -121,7 +134,7 @@ impl FakeVm {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        for (name, value) in env {
+        for (name, value) in self.says.env.iter().chain(env) {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                 return Err(Error::InvalidInput {
                     what: format!("environment variable {name:?}"),
@@ -151,8 +164,12 @@ impl FakeVm {
         let _turn = self.turn("exec")?;
         request.stop.check()?;
         request.check_plain()?;
-        let env = Self::environment(request.env)?;
-        let working_dir = self.working_dir(request.working_dir)?;
+        let env = self.environment(request.env)?;
+        let asked = self.directory(request.working_dir);
+        if request.working_dir.is_empty() {
+            self.tree().make_directories(asked)?;
+        }
+        let working_dir = self.working_dir(asked)?;
         if request.cmd.contains('\0') {
             return Err(Error::InvalidInput {
                 what: "the command".into(),
@@ -221,7 +238,7 @@ impl Vm for FakeVm {
         self.shared.failpoints.reach("inject").await?;
         let found = inject::read(host_path)?;
         tokio::task::yield_now().await;
-        self.apply(found, guest_path)?;
+        self.apply(found, self.directory(guest_path))?;
         self.shared.failpoints.reach("inject.done").await
     }
 
@@ -254,6 +271,7 @@ impl Vm for FakeVm {
             tree: self.tree().clone(),
             injected: lock(&self.injected).clone(),
             label: label.clone(),
+            says: Arc::clone(&self.says),
         };
         let mut unclaimed = Unclaimed {
             id: Some(self.shared.store(snapshot)),

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use hm_vm_core::VmBackend;
-use hm_vm_testkit::conformance::{CHECKS, Harness, Outcome, Scale, Shell, run_check};
+use hm_vm_testkit::conformance::{
+    CHECKS, Harness, ImageConfiguration, Outcome, Scale, Shell, run_check,
+};
 use hm_vm_testkit::fake::FakeBackend;
+use hm_vm_testkit::skip::Skip;
 
 use crate::broken_backend::{Broken, Fault, Handle};
 use crate::fake_conformance::FakeHarness;
@@ -48,6 +51,10 @@ impl Harness for BrokenHarness {
 
     fn image(&self) -> &str {
         self.sound.image()
+    }
+
+    async fn configured_image(&self, says: &ImageConfiguration) -> Option<Result<String, Skip>> {
+        self.sound.configured_image(says).await
     }
 
     async fn leftovers(&self) -> Vec<String> {
@@ -175,6 +182,16 @@ async fn each_fault_is_found_by_its_check() {
             Fault::IgnoresPatterns,
             "undeclared_patterns_are_refused",
             "V17",
+        ),
+        (
+            Fault::ForgetsImages,
+            "commands_get_what_the_image_says",
+            "V20",
+        ),
+        (
+            Fault::StaysInTheRoot,
+            "commands_get_what_the_image_says",
+            "V20",
         ),
         (
             Fault::CopiesNothing,

@@ -39,6 +39,10 @@ pub(crate) enum Fault {
     HasAnyNetwork,
     IgnoresPatterns,
     CopiesNothing,
+    /// Restored VMs know nothing of their image.
+    ForgetsImages,
+    /// Commands without a directory run in `/`.
+    StaysInTheRoot,
 }
 
 pub(crate) struct Broken {
@@ -55,6 +59,7 @@ struct BrokenVm {
     backend: Arc<Broken>,
     parent: Option<SnapshotId>,
     destroyed: bool,
+    restored: bool,
 }
 
 impl std::fmt::Debug for Broken {
@@ -72,6 +77,7 @@ impl Handle {
         Box::new(BrokenVm {
             inner: tokio::sync::Mutex::new(inner),
             backend: Arc::clone(&self.0),
+            restored: parent.is_some(),
             parent,
             destroyed: false,
         })
@@ -270,6 +276,10 @@ impl Vm for BrokenVm {
         let mut request = *request;
         let is_cache = |mount: &Mount| matches!(mount, Mount::Cache { .. });
         match self.fault() {
+            Fault::ForgetsImages if self.restored && request.working_dir.is_empty() => {
+                request.working_dir = "/";
+            }
+            Fault::StaysInTheRoot if request.working_dir.is_empty() => request.working_dir = "/",
             Fault::IgnoresStops => request.stop = &never,
             Fault::RunsAsAnybody => request.user = None,
             Fault::PassesOverCaches if request.mounts.iter().all(is_cache) => request.mounts = &[],

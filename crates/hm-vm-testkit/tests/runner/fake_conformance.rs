@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hm_vm_core::VmBackend;
-use hm_vm_testkit::conformance::{Harness, Shell};
+use hm_vm_testkit::conformance::{Harness, ImageConfiguration, Shell};
 use hm_vm_testkit::fake::FakeBackend;
 use hm_vm_testkit::skip::Skip;
 
@@ -24,6 +24,13 @@ impl Harness for FakeHarness {
 
     fn image(&self) -> &str {
         "alpine"
+    }
+
+    async fn configured_image(&self, says: &ImageConfiguration) -> Option<Result<String, Skip>> {
+        self.fake.add_image("configured");
+        self.fake
+            .set_image_configuration("configured", says.clone());
+        Some(Ok("configured".into()))
     }
 
     async fn leftovers(&self) -> Vec<String> {

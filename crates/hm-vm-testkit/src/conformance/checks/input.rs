@@ -127,7 +127,11 @@ pub(crate) async fn working_directories(ctx: &Context<'_>) -> Result<()> {
     let ran = vm.run_at("pwd -P; echo x > made", &[], "/link").await?;
     ensure!(ran.out == ["/a b"], "V6: through a link: {ran:?}");
     vm.sh("test -e '/a b/made'").await?;
-    for dir in ["/no/such/directory", "/file", "tmp", "", ".", "/nul\0byte"] {
+    let mut wrong = vec!["/no/such/directory", "/file", "tmp", ".", "/nul\0byte"];
+    if !ctx.capabilities.image_defaults {
+        wrong.push("");
+    }
+    for dir in wrong {
         let result = vm.run_at("echo ran > /ran", &[], dir).await;
         expect_invalid(result, &format!("V6: exec in {dir:?}"))?;
         vm.sh("test ! -e /ran").await?;

@@ -1,6 +1,7 @@
 //! The checks, by subject.
 
 pub(super) mod concurrency;
+pub(super) mod defaults;
 pub(super) mod drops;
 mod errors;
 pub(super) mod files;
