@@ -124,7 +124,7 @@ impl Core {
                      FROM layer_diffs JOIN layer_blobs USING (diff_id)
                      WHERE layer = ?1 ORDER BY diff_id, media_type",
                 )?
-                .query_map([layer], |row| read_known(row))?
+                .query_map([layer], read_known)?
                 .collect::<rusqlite::Result<_>>()?;
             Ok(found.into_iter().flatten().collect())
         })

@@ -11,6 +11,9 @@ const NAME_BYTES: usize = 100;
 
 const BLOCK: usize = 512;
 
+/// Name and value of an extended attribute.
+pub(super) type Xattr = (Vec<u8>, Vec<u8>);
+
 /// One member, whose data follows its header.
 #[derive(Debug)]
 pub(super) struct Member<'a> {
@@ -27,7 +30,7 @@ pub(super) struct Member<'a> {
     /// Major and minor number of devices.
     pub(super) device: Option<(u32, u32)>,
     /// Sorted by name.
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Vec<Xattr>,
 }
 
 impl Member<'_> {

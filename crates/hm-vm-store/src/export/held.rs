@@ -21,6 +21,8 @@ pub(super) struct HeldStack {
 pub(super) struct Version {
     /// Its OCI configuration, if it came with one.
     pub(super) config: Option<String>,
+    /// Its layers as others have them, if it was pulled.
+    pub(super) layers: Option<String>,
 }
 
 impl HeldStack {
@@ -58,12 +60,13 @@ impl Drop for HeldStack {
 fn version(connection: &Connection, stack: i64) -> rusqlite::Result<Option<Version>> {
     connection
         .prepare_cached(
-            "SELECT config FROM image_versions
+            "SELECT config, layers FROM image_versions
              WHERE id = (SELECT version FROM stacks WHERE id = ?1)",
         )?
         .query_row([stack], |row| {
             Ok(Version {
                 config: row.get(0)?,
+                layers: row.get(1)?,
             })
         })
         .optional()

@@ -102,15 +102,24 @@ impl Store {
             destination,
             options,
         };
-        let pieces = pieces(&held.stack.layers);
-        let sent = sender.send_all(&pieces)?;
+        let (stack, version) = (&held.stack, held.version.as_ref());
+        let originals = match version.and_then(|version| version.layers.as_deref()) {
+            Some(layers) => sender.originals(layers)?,
+            None => None,
+        };
+        let (mut sent, base_layers, rest) = match originals {
+            Some(originals) => {
+                let count = originals.len();
+                (originals, count, &stack.layers[stack.base..])
+            }
+            None => (Vec::new(), stack.base, &stack.layers[..]),
+        };
+        let most = options.max_layers.saturating_sub(sent.len());
+        sent.extend(sender.send_all(&pieces(rest, most))?);
         let diff_ids: Vec<Digest> = sent.iter().map(|sent| sent.diff_id).collect();
         let config = NewConfig {
-            base: held
-                .version
-                .as_ref()
-                .and_then(|version| version.config.as_deref()),
-            base_layers: held.stack.base,
+            base: version.and_then(|version| version.config.as_deref()),
+            base_layers,
             diff_ids: &diff_ids,
             snapshot: exported.snapshot,
             created: exported.created,

@@ -33,6 +33,9 @@ pub struct ExportOptions {
     pub working_dir: Option<String>,
     /// Labels, over those of the image.
     pub labels: BTreeMap<String, String>,
+    /// Most layers that the image may have: the topmost are written as one where there are more. Docker makes no
+    /// container of more than 127.
+    pub max_layers: usize,
     /// Who is told of each layer.
     pub watch: Arc<dyn TransferWatch>,
     /// Ends it between two pieces of work. The destination has its own.
@@ -49,6 +52,7 @@ impl Default for ExportOptions {
             env: BTreeMap::new(),
             working_dir: None,
             labels: BTreeMap::new(),
+            max_layers: 127,
             watch: Arc::new(Unwatched),
             cancel: Cancellation::new(),
         }

@@ -10,14 +10,12 @@ use hm_vm_oci::{Compression, Descriptor, Destination, Digest, media};
 use super::blob::LayerBlob;
 use super::options::{ExportOptions, ImageFormat};
 use crate::error::{Context, StoreError};
+use crate::pull::ImageLayer;
 use crate::store::Store;
 use crate::tree::merge::merge;
 
 /// Layers that are packed and sent at once, at most.
 const AT_ONCE: usize = 3;
-
-/// Docker makes no container of more layers than this.
-const MAX_LAYERS: usize = 127;
 
 /// One layer of the image to be.
 #[derive(Debug)]
@@ -28,12 +26,12 @@ pub(super) enum Piece {
     Several(Vec<i64>),
 }
 
-/// The layers of a stack, bottom first, as not too many pieces: the topmost come together.
-pub(super) fn pieces(layers: &[i64]) -> Vec<Piece> {
-    if layers.len() <= MAX_LAYERS {
+/// The layers of a stack, bottom first, as at most so many pieces, but one at least: the topmost come together.
+pub(super) fn pieces(layers: &[i64], most: usize) -> Vec<Piece> {
+    if layers.len() <= most.max(1) {
         return layers.iter().copied().map(Piece::Layer).collect();
     }
-    let (alone, together) = layers.split_at(MAX_LAYERS - 1);
+    let (alone, together) = layers.split_at(most.max(1) - 1);
     let mut pieces: Vec<Piece> = alone.iter().copied().map(Piece::Layer).collect();
     pieces.push(Piece::Several(together.to_vec()));
     pieces
@@ -58,6 +56,29 @@ pub(super) struct Sender<'a> {
 }
 
 impl Sender<'_> {
+    /// The layers of an image as they were where it was pulled from, if all of them are at the destination.
+    pub(super) fn originals(&self, layers: &str) -> Result<Option<Vec<Sent>>, StoreError> {
+        let Ok(layers) = serde_json::from_str::<Vec<ImageLayer>>(layers) else {
+            return Ok(None);
+        };
+        let mut there = Vec::with_capacity(layers.len());
+        for (place, layer) in layers.iter().enumerate() {
+            self.check()?;
+            let blob = self.in_words(&layer.blob);
+            if !self.may_have(&layer.blob) || !self.destination.has(&blob)? {
+                return Ok(None);
+            }
+            self.begin(&format!("image layer {}", place + 1), Some(&blob), true);
+            there.push(Sent {
+                diff_id: layer.diff_id,
+                blob,
+                travelled: false,
+                notices: Vec::new(),
+            });
+        }
+        Ok((!there.is_empty()).then_some(there))
+    }
+
     /// Sends all of them, several at once. Ends at the first failure.
     pub(super) fn send_all(&self, pieces: &[Piece]) -> Result<Vec<Sent>, StoreError> {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -156,17 +177,20 @@ impl Sender<'_> {
     fn acceptable(&self, layer: i64) -> Result<Vec<(Digest, Descriptor)>, StoreError> {
         let wanted = self.options.compression;
         let mut known = self.store.core().known_blobs(layer)?;
-        // Whoever reads zstd reads the others as well.
-        known.retain(|known| {
-            let has = known.descriptor.compression();
-            !known.descriptor.is_foreign()
-                && (has == wanted || matches!(has, Compression::None | Compression::Gzip))
-        });
+        known.retain(|known| self.may_have(&known.descriptor));
         known.sort_by_key(|known| known.descriptor.compression() != wanted);
         Ok(known
             .into_iter()
             .map(|known| (known.diff_id, self.in_words(&known.descriptor)))
             .collect())
+    }
+
+    /// Whether the image may have this blob. Whoever reads zstd reads the others as well.
+    fn may_have(&self, blob: &Descriptor) -> bool {
+        let has = blob.compression();
+        !blob.is_foreign()
+            && (has == self.options.compression
+                || matches!(has, Compression::None | Compression::Gzip))
     }
 
     /// The same blob as this image's manifest names it.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use tar::EntryType;
 
-use super::header::{Member, padding};
+use super::header::{Member, Xattr, padding};
 use crate::tree::attributes;
 use crate::tree::directory::{file_type, is_opaque, is_whiteout, join, list, open_directory, stat};
 use crate::view::absolute;
@@ -287,11 +287,7 @@ impl Writer<'_> {
     }
 
     /// The attributes that are part of the file.
-    fn xattrs(
-        &mut self,
-        file: BorrowedFd<'_>,
-        path: &[u8],
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+    fn xattrs(&mut self, file: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<Xattr>, Failure> {
         let found = attributes::extended(file).map_err(|error| reading(path, error.into()))?;
         let mut kept = Vec::new();
         for (name, mut value) in found {
