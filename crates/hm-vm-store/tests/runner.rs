@@ -12,6 +12,7 @@ mod common;
 mod corpus;
 mod crash;
 mod durability;
+mod exporting;
 mod flatten;
 mod full_disk;
 mod import;
