@@ -61,7 +61,7 @@ impl Execution<'_> {
     }
 
     /// Whether an entry is what this action would make.
-    async fn is_usable(&self, remote: &dyn RemoteCache, entry: &RemoteEntry) -> Result<bool> {
+    async fn is_usable(&mut self, remote: &dyn RemoteCache, entry: &RemoteEntry) -> Result<bool> {
         if self.passed_over.as_ref() == Some(&entry.snapshot)
             || !self.is_wanted(entry.created, entry.parent.as_ref())
         {
