@@ -10,6 +10,7 @@ use hm_vm_store::{Base, Store};
 use crate::common::{white_out, write};
 
 const ROOT: &str = "HM_VM_STORE_TEST_WORKER";
+const PULL: &str = "HM_VM_STORE_TEST_PULL";
 const ROUNDS: &str = "HM_VM_STORE_TEST_ROUNDS";
 
 /// Starts a worker on a store. It ends by itself after `rounds`.
@@ -22,6 +23,25 @@ pub(crate) fn start(root: &Path, rounds: u32) -> Child {
         .stderr(Stdio::inherit())
         .spawn()
         .unwrap()
+}
+
+/// Starts a worker that pulls an image until it is killed.
+pub(crate) fn start_pulling(root: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "worker::pull", "--nocapture"])
+        .env(PULL, root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap()
+}
+
+/// That worker's task. Does nothing in an ordinary test run.
+#[test]
+fn pull() {
+    if let Some(root) = std::env::var_os(PULL) {
+        crate::pulling::kill_me(Path::new(&root));
+    }
 }
 
 /// The worker's task. Does nothing in an ordinary test run.

@@ -258,3 +258,68 @@ fn unreadable(path: &Path, error: rusqlite::Error) -> StoreError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store as version 1 left it: an image `host`, an imported one, two snapshots of it, one of which outlived
+    /// its image.
+    const OLD: &str = "
+INSERT INTO stacks (id, host, base) VALUES (1, 1, 1), (2, 0, 1), (3, 0, 1), (4, 0, 1);
+INSERT INTO layers (id, state, kind, level, durable, boot) VALUES
+    (1, 1, 1, 0, 1, 'b'), (2, 1, 1, 0, 1, 'b'), (3, 1, 0, 0, 1, 'b'), (4, 1, 1, 0, 1, 'b');
+INSERT INTO stack_layers VALUES (1, 0, 1), (2, 0, 2), (3, 0, 2), (3, 1, 3), (4, 0, 4);
+INSERT INTO images (name, digest, created, stack, bytes, entries, notices, durable, boot) VALUES
+    ('host', 'h', 1, 1, 0, 0, '[]', 1, 'b'), ('debian', 'd', 2, 2, 7, 3, '[]', 1, 'b');
+INSERT INTO snapshots (name, image, created, last_used, depth, stack, own_layers, durable, boot) VALUES
+    ('s1', 'debian', 3, 3, 1, 3, '[3]', 1, 'b'), ('s2', 'gone', 3, 3, 1, 4, '[]', 1, 'b');
+";
+
+    fn text(connection: &Connection, sql: &str) -> Vec<Option<String>> {
+        let mut rows = connection.prepare(sql).unwrap();
+        let rows = rows.query_map([], |row| row.get(0)).unwrap();
+        rows.collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    #[test]
+    fn a_store_of_version_1_keeps_its_images_and_snapshots() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let mut connection = Connection::open(&path).unwrap();
+        connection.execute_batch(VERSION_1).unwrap();
+        connection.execute_batch(OLD).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        connection
+            .pragma_update(None, "application_id", APPLICATION_ID)
+            .unwrap();
+        assert!(matches!(examine(&connection, &path), Ok(Found::ToMigrate)));
+        migrate(&mut connection, &path).unwrap();
+        assert!(matches!(examine(&connection, &path), Ok(Found::Current)));
+        let images = crate::store::image_rows::list(&connection).unwrap();
+        let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
+        assert_eq!(names, ["debian", "host"]);
+        assert_eq!((&*images[0].digest, images[0].bytes), ("d", 7));
+        assert_eq!((&images[0].reference, &images[0].manifest), (&None, &None));
+        let version = |stack: u32| {
+            let sql = format!(
+                "SELECT digest FROM stacks LEFT JOIN image_versions v ON v.id = version
+                 WHERE stacks.id = {stack}"
+            );
+            text(&connection, &sql).pop().unwrap()
+        };
+        assert_eq!(version(1).as_deref(), Some("h"));
+        assert_eq!(version(2).as_deref(), Some("d"));
+        // Nobody noted then which image a snapshot began with; its layers are all there.
+        assert_eq!(
+            text(&connection, "SELECT name FROM snapshots ORDER BY name").len(),
+            2
+        );
+        assert_eq!(text(&connection, "PRAGMA foreign_key_check").len(), 0);
+        connection
+            .execute("DELETE FROM stacks WHERE id = 2", [])
+            .unwrap();
+        let left = text(&connection, "SELECT digest FROM image_versions");
+        assert_eq!(left, [Some("h".to_owned())]);
+    }
+}

@@ -45,7 +45,8 @@ impl Store {
         self.core().db.write("looking at an image", |tx| {
             let changed = tx
                 .prepare_cached(
-                    "UPDATE images SET checked = ?4, reference = coalesce(?5, reference)
+                    "UPDATE images SET reference = coalesce(?5, reference),
+                         checked = CASE WHEN ?5 IS NULL THEN checked ELSE ?4 END
                      WHERE name = ?1 AND digest = ?2 AND manifest = ?3",
                 )?
                 .execute(params![
