@@ -22,6 +22,7 @@ mod opening;
 mod outputs;
 mod processes;
 mod progress;
+mod pulling;
 mod reading;
 mod viewing;
 mod worker;
