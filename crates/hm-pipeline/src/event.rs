@@ -69,6 +69,13 @@ pub enum RunEvent {
         /// What it is.
         text: String,
     },
+    /// Results of the run were given to a cache that is shared with other machines.
+    Shared {
+        /// How many.
+        results: u64,
+        /// Bytes that were sent for them.
+        bytes: u64,
+    },
     /// A try failed, and there will be another one.
     StepRetried {
         /// The step.

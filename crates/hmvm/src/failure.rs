@@ -92,7 +92,7 @@ impl Report {
             .or_else(|| find::<PlanError>(error)?.hint())
             .or_else(|| hint(contract.as_ref()?))
             .or_else(|| error.downcast_ref::<Hint>().map(|hint| hint.0.clone()))
-            .or_else(|| image_hint(find::<OciError>(error)?))
+            .or_else(|| image_hint(of_image(error)?))
             .or_else(|| io_hint(error));
         Self {
             message: Some(one_line(error)),
@@ -105,7 +105,7 @@ impl Report {
 /// The error of the contract that `error` carries, if any.
 pub(crate) fn contract(error: &anyhow::Error) -> Option<Error> {
     let of_store = || find::<StoreError>(error).and_then(StoreError::contract);
-    let of_images = || match find::<OciError>(error)? {
+    let of_images = || match of_image(error)? {
         OciError::Cancelled(cause) => Some(cause.clone()),
         _ => None,
     };
@@ -115,10 +115,16 @@ pub(crate) fn contract(error: &anyhow::Error) -> Option<Error> {
         .or_else(of_images)
 }
 
+/// The failure with images of others that `error` carries, if any.
+pub(crate) fn of_image(error: &anyhow::Error) -> Option<&OciError> {
+    match find::<StoreError>(error) {
+        Some(StoreError::Oci(error)) => Some(error),
+        _ => find(error),
+    }
+}
+
 /// The first error of a kind in `error` and its causes.
-pub(crate) fn find<E: std::error::Error + Send + Sync + 'static>(
-    error: &anyhow::Error,
-) -> Option<&E> {
+fn find<E: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> Option<&E> {
     error
         .downcast_ref::<E>()
         .or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<E>()))

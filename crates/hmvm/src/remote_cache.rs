@@ -1,5 +1,6 @@
 //! Which cache is shared with other machines.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -162,9 +163,8 @@ impl SharedCache {
         self.notices.send_to(Box::new(tell));
     }
 
-    /// Waits until all results are shared, or cannot be, and returns what to tell of it. Cancelled, or after five minutes,
-    /// it waits no longer.
-    pub(crate) async fn finish(&self, cancel: &Cancellation) -> Vec<String> {
+    /// Waits until all results are shared, or cannot be. Cancelled, or after five minutes, it waits no longer.
+    pub(crate) async fn finish(&self, cancel: &Cancellation) -> RemoteReport {
         let say = async {
             tokio::time::sleep(QUIET_FOR).await;
             self.ui.say(format_args!(
@@ -173,27 +173,28 @@ impl SharedCache {
             ));
             std::future::pending().await
         };
-        let report = tokio::select! {
+        tokio::select! {
             report = self.cache.finish(FINISH_LIMIT) => report,
             _ = cancel.cancelled() => self.cache.finish(Duration::ZERO).await,
             () = say => RemoteReport::default(),
-        };
-        lines(&report)
+        }
     }
 }
 
-/// What a person is told of results that were shared.
-fn lines(report: &RemoteReport) -> Vec<String> {
+/// `shared 3 results (1.2 MiB)`.
+pub(crate) fn shared_text(results: u64, bytes: u64) -> String {
+    let results = human::plural(results, "result");
+    format!("shared {results} ({})", human::size(bytes))
+}
+
+/// What a person is told of results that were not shared.
+pub(crate) fn troubles(report: &RemoteReport) -> Vec<String> {
     let mut lines = Vec::new();
-    if report.published > 0 {
-        lines.push(format!(
-            "shared {} ({})",
-            human::plural(report.published, "result"),
-            human::size(report.bytes)
-        ));
-    }
-    for failure in &report.failed {
-        lines.push(format!("a result was not shared: {}", sanitize(failure)));
+    // The others will have failed for the same reason.
+    if let Some(first) = report.failed.first() {
+        let count = u64::try_from(report.failed.len()).unwrap_or(u64::MAX);
+        let were = human::plural(count, "result was|results were");
+        lines.push(format!("{were} not shared: {}", sanitize(first)));
     }
     if report.unfinished > 0 {
         let were = human::plural(report.unfinished, "result was|results were");
@@ -205,8 +206,11 @@ fn lines(report: &RemoteReport) -> Vec<String> {
 /// What shows a text to the user.
 type Tell = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Where the notices of a shared cache go.
-struct Notices(Mutex<Tell>);
+/// Where the notices of a shared cache go; each text once.
+struct Notices {
+    tell: Mutex<Tell>,
+    told: Mutex<BTreeSet<String>>,
+}
 
 impl fmt::Debug for Notices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,16 +221,23 @@ impl fmt::Debug for Notices {
 impl Notices {
     fn of(ui: &Ui) -> Self {
         let ui = ui.clone();
-        Self(Mutex::new(Box::new(move |text| ui.notice(&sanitize(text)))))
+        Self {
+            tell: Mutex::new(Box::new(move |text| ui.notice(&sanitize(text)))),
+            told: Mutex::default(),
+        }
     }
 
     fn send_to(&self, tell: Tell) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = tell;
+        *self.tell.lock().unwrap_or_else(PoisonError::into_inner) = tell;
     }
 
     fn tell(&self, text: &str) {
-        let tell = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tell(text);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(text.to_owned()) {
+            drop(told);
+            let tell = self.tell.lock().unwrap_or_else(PoisonError::into_inner);
+            tell(text);
+        }
     }
 }
 
@@ -236,19 +247,20 @@ mod tests {
 
     #[test]
     fn what_was_shared_is_told_and_what_was_not() {
-        assert!(lines(&RemoteReport::default()).is_empty());
+        assert!(troubles(&RemoteReport::default()).is_empty());
         let report = RemoteReport {
             published: 2,
             bytes: 1 << 20,
-            failed: vec!["full".into()],
+            failed: vec!["full".into(), "full as well".into()],
             unfinished: 1,
         };
         let expected = [
-            "shared 2 results (1 MiB)",
-            "a result was not shared: full",
+            "2 results were not shared: full",
             "1 result was not shared in time",
         ];
-        assert_eq!(lines(&report), expected);
+        assert_eq!(troubles(&report), expected);
+        let text = shared_text(report.published, report.bytes);
+        assert_eq!(text, "shared 2 results (1 MiB)");
     }
 
     #[test]

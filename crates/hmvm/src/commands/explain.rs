@@ -15,6 +15,7 @@ use crate::names;
 use crate::output::json;
 use crate::output::sanitize::sanitize;
 use crate::output::{Style, human};
+use crate::remote_cache::RemoteCacheArgs;
 use crate::run::{FileArgs, run_store};
 
 /// Longest list of files that is shown without --all.
@@ -56,6 +57,8 @@ pub(crate) struct Explain {
     file: FileArgs,
     #[command(flatten)]
     settings: SettingArgs,
+    #[command(flatten)]
+    shared: RemoteCacheArgs,
     #[command(flatten)]
     backend: BackendArgs,
 }
@@ -111,7 +114,7 @@ impl Explain {
             app,
             &self.file,
             &self.settings,
-            None,
+            Some(&self.shared),
             &self.backend,
             &options,
         )?;

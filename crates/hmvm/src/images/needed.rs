@@ -12,7 +12,7 @@ use hm_vm::{Cancellation, Error};
 use super::client::client;
 use super::pull::{Puller, Wanted};
 use crate::app::App;
-use crate::failure::{Report, explained, find, hinted};
+use crate::failure::{Report, explained, hinted, of_image};
 use crate::input::parse_duration;
 use crate::names;
 use crate::output::sanitize::sanitize;
@@ -175,11 +175,12 @@ fn tell(
     let shown = sanitize(name);
     match (pulled, reason) {
         (Ok(info), _) => {
-            for notice in &info.notices {
+            let is_same = before.is_some_and(|before| before.digest == info.digest);
+            for notice in info.notices.iter().filter(|_| !is_same) {
                 app.ui.notice(&sanitize(notice));
             }
             match before {
-                Some(before) if before.digest == info.digest => {}
+                Some(_) if is_same => {}
                 Some(_) => app.ui.notice(&format!(
                     "image {shown} has moved, and is {} now",
                     names::short_digest(&info.digest)
@@ -207,5 +208,5 @@ fn tell(
 }
 
 fn is_temporary(error: &anyhow::Error) -> bool {
-    find::<OciError>(error).is_some_and(OciError::is_temporary)
+    of_image(error).is_some_and(OciError::is_temporary)
 }

@@ -63,6 +63,10 @@ enum Line<'a> {
         step: Option<&'a str>,
         text: &'a str,
     },
+    Shared {
+        results: u64,
+        bytes: u64,
+    },
     StepRetried(End<'a>),
     StepEnded(End<'a>),
     RunEnded {
@@ -254,6 +258,10 @@ impl RunEventSink for Json {
             RunEvent::Notice { step, text } => self.put(&Line::Notice {
                 step: step.map(|step| self.name(step)),
                 text,
+            }),
+            RunEvent::Shared { results, bytes } => self.put(&Line::Shared {
+                results: *results,
+                bytes: *bytes,
             }),
             RunEvent::StepRetried { step, result, .. } => {
                 self.put(&Line::StepRetried(self.end(*step, result)));

@@ -20,6 +20,7 @@ use super::tail::Tail;
 use super::tally::{Facts, Tally};
 use crate::app::App;
 use crate::output::{Style, Ui};
+use crate::remote_cache::shared_text;
 use screen::Screen;
 
 /// Time between two drawings.
@@ -234,6 +235,7 @@ impl Shared {
                 step: *step,
                 text: text.clone(),
             },
+            RunEvent::Shared { results, bytes } => News::Said(shared_text(*results, *bytes) + "\n"),
             RunEvent::StepRetried { step, result, .. } => News::Retried {
                 step: *step,
                 result: result.clone(),

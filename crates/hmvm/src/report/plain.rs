@@ -16,6 +16,7 @@ use super::{failure, summary, words};
 use crate::output::Style;
 use crate::output::human::plural;
 use crate::output::sanitize::{sanitize, terminal_line};
+use crate::remote_cache::shared_text;
 
 /// Names longer than this do not widen the column of names.
 const WIDEST_NAME: usize = 32;
@@ -268,6 +269,7 @@ impl RunEventSink for Plain {
                     None => self.say(&text),
                 }
             }
+            RunEvent::Shared { results, bytes } => self.say(&shared_text(*results, *bytes)),
             RunEvent::StepRetried { step, result, .. } => self.retried(*step, result),
             RunEvent::StepEnded { step, result } => self.ended(*step, result),
             RunEvent::RunEnded { verdict, took } => self.run_ended(*verdict, *took),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use hm_pipeline::Step;
+use hm_pipeline::pipeline::StepBase;
+use hm_pipeline::{Plan, Step, StepId};
+use hm_vm::store::Store;
 use hm_vm::{OutputRequest, SnapshotId, VmBackend};
 
 use crate::failure::Problem;
@@ -18,11 +20,32 @@ pub(super) struct Brought {
     pub(super) notices: Vec<String>,
 }
 
+/// The guest directory that a step runs in: the one that its image names where the file says nothing.
+pub(super) fn working_dir(store: &Store, plan: &Plan, id: StepId) -> Result<String> {
+    let step = plan.pipeline.step(id);
+    if !step.working_dir.is_empty() {
+        return Ok(step.working_dir.clone());
+    }
+    let mut base = &step.base;
+    let image = loop {
+        match base {
+            StepBase::Image(image) => break image,
+            StepBase::Step(parent) => base = &plan.pipeline.step(*parent).base,
+        }
+    };
+    let named = store
+        .image(image)?
+        .and_then(|info| info.defaults.working_dir);
+    Ok(named.unwrap_or_else(|| "/".to_owned()))
+}
+
 /// Copies all outputs of `step` out of its snapshot. A path that is not there is an error; a pattern that finds
 /// nothing, a notice.
+/// Relative paths start from the guest directory `base`.
 pub(super) async fn bring(
     backend: &dyn VmBackend,
     step: &Step,
+    base: &str,
     snapshot: &SnapshotId,
     directory: &Path,
 ) -> Result<Brought> {
@@ -37,7 +60,7 @@ pub(super) async fn bring(
     for (to, patterns) in by_place {
         let request = OutputRequest {
             patterns,
-            base: step.working_dir.clone(),
+            base: base.to_owned(),
             to: directory.join(to),
         };
         let report = backend.copy_outputs(snapshot, &request).await?;

@@ -297,7 +297,8 @@ impl EngineRunner {
         }
         let directory = &self.plan.pipeline.directory;
         let backend = self.engine.backend().as_ref();
-        let brought = outputs::bring(backend, step, snapshot, directory).await?;
+        let base = outputs::working_dir(&self.store, &self.plan, id)?;
+        let brought = outputs::bring(backend, step, &base, snapshot, directory).await?;
         for text in brought.notices {
             self.notice(id, text);
         }

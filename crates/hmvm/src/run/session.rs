@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::exit_codes;
 use crate::images::needed::PullArgs;
 use crate::machine::BackendArgs;
-use crate::remote_cache::{ChosenCache, SharedCache};
+use crate::remote_cache::{self, ChosenCache, SharedCache};
 use crate::report::{self, Mode, Report, ReportContext};
 
 /// What the user asks of a run, beyond the pipeline.
@@ -207,8 +207,15 @@ impl Session {
         let outcome = schedule::run(Arc::clone(plan), steps, options, held.clone()).await;
         runner.clean_up().await;
         if let Some(shared) = &self.shared {
-            for line in shared.finish(&cancel).await {
+            let report = shared.finish(&cancel).await;
+            for line in remote_cache::troubles(&report) {
                 notice(events.as_ref(), &line);
+            }
+            if report.published > 0 {
+                events.on_event(&RunEvent::Shared {
+                    results: report.published,
+                    bytes: report.bytes,
+                });
             }
         }
         held.release();

@@ -38,6 +38,7 @@ One JSON object a line on standard output, each with `event`. The last one is a 
 | `ended` | `phase`, `ms` | it ended, well or not |
 | `output` | `stream`, `line` | the command wrote a line to `stdout` or `stderr`; bytes that are not UTF-8 are U+FFFD |
 | `notice` | `text` | something to know, although the work goes on |
+| `shared` | `results`, `bytes` | so many results were given to the shared cache |
 | `result` | `exit_code`, `cached`, `snapshot`, `kept`, `key`, `fetched_bytes`, `phases`, `usage` | the command ended, or was skipped; `kept` is the state of a failure, `fetched_bytes` what came from the shared cache, `phases` are milliseconds by name |
 | `error` | `message`, `hint`, `exit_code` | hmvm failed, or the command was ended; `exit_code` is hmvm's own |
 
@@ -58,6 +59,7 @@ not known is `null`.
 | `output` | `step`, `stream`, `line` | the step wrote a line, or one that it wrote earlier is shown for it; secrets are masked |
 | `service_output` | `step`, `service`, `stream`, `line` | a service of the step wrote a line |
 | `notice` | `step`, `text` | something to know, although the run goes on; of no step, `step` is `null` |
+| `shared` | `results`, `bytes` | so many results of the run were given to the shared cache, and so many bytes sent for them |
 | `step_retried` | as `step_ended` | a try failed, and there will be another one |
 | `step_ended` | `step`, `outcome`, `exit_code`, `cached`, `took_ms`, `saved_ms`, `fetched_bytes`, `attempt`, `key`, `snapshot`, `kept`, `log`, `reason`, `because`, `hint`, `allowed`, `output_files` | a step is over |
 | `run_ended` | `verdict`, `step`, `exit_code`, `took_ms`, `counts`, `saved_ms` | the run is over |

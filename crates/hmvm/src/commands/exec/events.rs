@@ -37,6 +37,10 @@ pub(super) enum Line<'a> {
     Notice {
         text: &'a str,
     },
+    Shared {
+        results: u64,
+        bytes: u64,
+    },
     Result {
         exit_code: i32,
         cached: bool,
@@ -106,6 +110,11 @@ impl Line<'_> {
 /// Writes a notice.
 pub(super) fn notice(gate: &Gate, text: &str) {
     Line::Notice { text }.emit(gate);
+}
+
+/// Writes what was shared with other machines.
+pub(super) fn shared(gate: &Gate, results: u64, bytes: u64) {
+    Line::Shared { results, bytes }.emit(gate);
 }
 
 /// Writes the closing event of an execution that came to its end.

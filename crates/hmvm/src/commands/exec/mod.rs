@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use hm_vm::remote::RemoteReport;
 use hm_vm::{
     Action, CachingPolicy, Cancellation, EventSink, ExecuteOptions, ExecutionResult, HmVm,
     ImageSource, KeyComponents, OutputSink,
@@ -23,7 +24,7 @@ use crate::input::quote;
 use crate::input::values::{CacheMode, parse_cache_mode};
 use crate::machine::{ContentArgs, LimitArgs, SourceArgs};
 use crate::output::gate::Gate;
-use crate::remote_cache::{RemoteCacheArgs, SharedCache};
+use crate::remote_cache::{self, RemoteCacheArgs, SharedCache};
 use crate::signals;
 
 use events::{JsonEvents, PlainEvents};
@@ -144,9 +145,11 @@ impl Exec {
         let done = self.renewing(app, cancel, gate, &engine, &action).await;
         // The result stands, whatever becomes of it elsewhere.
         if let Some(shared) = shared {
-            for line in shared.finish(cancel).await {
+            let report = shared.finish(cancel).await;
+            for line in remote_cache::troubles(&report) {
                 self.notice(app, gate, &line);
             }
+            self.tell_shared(app, gate, &report);
         }
         done
     }
@@ -244,6 +247,20 @@ impl Exec {
             events::notice(gate, text);
         } else {
             app.ui.notice(text);
+        }
+    }
+
+    fn tell_shared(&self, app: &App, gate: &Gate, report: &RemoteReport) {
+        let (results, bytes) = (report.published, report.bytes);
+        if results == 0 {
+            return;
+        }
+        if self.json {
+            events::shared(gate, results, bytes);
+        } else {
+            gate.end_line();
+            let text = remote_cache::shared_text(results, bytes);
+            app.ui.say(format_args!("hmvm: {text}"));
         }
     }
 

@@ -147,14 +147,15 @@ fn tell_present(app: &App, wanted: &Wanted, info: &ImageInfo) {
 }
 
 fn tell_pulled(app: &App, wanted: &Wanted, before: Option<&ImageInfo>, info: &ImageInfo) {
-    for notice in &info.notices {
+    let is_same = before.is_some_and(|before| before.digest == info.digest);
+    for notice in info.notices.iter().filter(|_| !is_same) {
         app.ui.notice(&sanitize(notice));
     }
     let name = sanitize(&wanted.name);
     let digest = names::short_digest(&info.digest);
     let size = human::size(info.bytes);
     app.ui.say(match before {
-        Some(before) if before.digest == info.digest => {
+        Some(_) if is_same => {
             format!("hmvm: image {name} has not moved: {digest}")
         }
         Some(_) => format!("hmvm: image {name} has moved: {digest}, {size}"),
