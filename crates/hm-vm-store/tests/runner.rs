@@ -6,6 +6,7 @@
     reason = "helpers of tests are tests as well, and a skipped test says so"
 )]
 
+mod adopting;
 mod basics;
 mod caches;
 mod common;

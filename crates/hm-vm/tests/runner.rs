@@ -19,6 +19,8 @@ mod runner {
     mod registry_files;
     #[cfg(feature = "sandbox")]
     mod sandbox;
+    #[cfg(feature = "sandbox")]
+    mod shared;
     mod single_flight;
     mod support;
 }

@@ -129,6 +129,26 @@ impl Store {
     /// [`StoreError::SnapshotNotFound`]; [`StoreError::InvalidInput`] for a snapshot whose image is not known,
     /// or that holds a file that no archive can; or a failure of the system.
     pub fn snapshot_chain(&self, id: &SnapshotId) -> Result<SnapshotChain, StoreError> {
+        self.find_chain(id, plan, true)
+    }
+
+    /// As [`snapshot_chain`](Self::snapshot_chain), but of the layers as they are now, merged ones among them: all
+    /// of them are here. The chain is another one then; it is not kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`snapshot_chain`](Self::snapshot_chain).
+    pub fn merged_chain(&self, id: &SnapshotId) -> Result<SnapshotChain, StoreError> {
+        let plan = |tx: &Transaction<'_>, row: Row| plan_of_stack(tx, row.id, row.stack);
+        self.find_chain(id, plan, false)
+    }
+
+    fn find_chain(
+        &self,
+        id: &SnapshotId,
+        plan: impl FnOnce(&Transaction<'_>, Row) -> Result<Plan, Failure>,
+        keep: bool,
+    ) -> Result<SnapshotChain, StoreError> {
         let mut held = Held::new(self);
         let (adoption, manifests, plan) = held.find("looking at a chain", |tx| {
             let (adoption, manifests, row) = describe(tx, id)?;
@@ -158,7 +178,9 @@ impl Store {
             chains.push((row, found.adoption.layers.len()));
         }
         found.chain = found.adoption.chain();
-        self.keep_chains(&found, &chains)?;
+        if keep {
+            self.keep_chains(&found, &chains)?;
+        }
         Ok(found)
     }
 
@@ -196,22 +218,22 @@ impl Store {
 
 impl SnapshotChain {
     /// A layer as it travels, by its place. Its blob may be another one than the adoption says, if compression
-    /// has changed since; the archive in it is the same.
+    /// has changed since; the archive in it is the same. `None` for one that is not here any more: it was merged
+    /// with others.
     ///
     /// # Errors
     ///
-    /// [`StoreError::InvalidInput`] for a layer that was merged with others; or a failure of the system.
-    pub fn pack(&self, place: usize) -> Result<PackedLayer, StoreError> {
+    /// A failure of the system.
+    pub fn pack(&self, place: usize) -> Result<Option<PackedLayer>, StoreError> {
         let packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Some(packed)) = packed.get(place) {
-            return Ok(packed.clone());
+            return Ok(Some(packed.clone()));
         }
         drop(packed);
         let number = self.numbers.get(place).copied().flatten();
-        let number = number.ok_or_else(|| {
-            let what = format!("snapshot {}", self.adoption.id);
-            StoreError::invalid(what, "its layers were merged with others")
-        })?;
+        let Some(number) = number else {
+            return Ok(None);
+        };
         let content = self.store.core().layer_blob(number, COMPRESSION)?;
         let expected = self.adoption.layers[place].diff_id;
         if content.diff_id != expected {
@@ -220,10 +242,10 @@ impl SnapshotChain {
                 reason: format!("its archive is {}, not {expected}", content.diff_id),
             }));
         }
-        Ok(PackedLayer {
+        Ok(Some(PackedLayer {
             blob: content.descriptor.clone(),
             content: Arc::new(content),
-        })
+        }))
     }
 
     /// The list of what was injected, by its place in the adoption's injects.
@@ -360,6 +382,11 @@ fn plan(tx: &Transaction<'_>, row: Row) -> Result<Plan, Failure> {
         lineage.reverse();
         return Ok(Plan { known, lineage });
     }
+    plan_of_stack(tx, id, stack)
+}
+
+/// The chain of the layers that a snapshot has now.
+fn plan_of_stack(tx: &Transaction<'_>, id: i64, stack: i64) -> Result<Plan, Failure> {
     let layers = match stack::load(tx, stack)? {
         Some(stack) => stack.layers[stack.base..].to_vec(),
         None => Vec::new(),

@@ -43,7 +43,6 @@ enum Kind {
     Denied,
     Wrong,
     Here,
-    Off,
 }
 
 impl From<StoreError> for Failure {

@@ -33,12 +33,21 @@ pub(super) fn publish(
     if is_there(shared, result)? {
         return Ok(Some(0));
     }
-    let chain = match shared.store.snapshot_chain(&result.entry.snapshot) {
-        Ok(chain) => chain,
-        Err(StoreError::SnapshotNotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    let (store, id) = (&shared.store, &result.entry.snapshot);
+    let Some(mut chain) = unless_gone(store.snapshot_chain(id))? else {
+        return Ok(None);
     };
-    let mut parts = upload.layers(&chain)?;
+    let mut parts = match upload.layers(&chain)? {
+        Some(parts) => parts,
+        None => {
+            let Some(merged) = unless_gone(store.merged_chain(id))? else {
+                return Ok(None);
+            };
+            chain = merged;
+            let parts = upload.layers(&chain)?;
+            parts.ok_or(Failure::Nothing("its layers are not here any more"))?
+        }
+    };
     for (place, inject) in chain.adoption.injects.iter().enumerate() {
         upload.bytes(&inject.manifest, chain.inject_manifest(place))?;
         parts.push(inject.manifest.clone());
@@ -66,6 +75,14 @@ pub(super) fn publish(
     Ok(Some(upload.sent))
 }
 
+fn unless_gone(chain: Result<SnapshotChain, StoreError>) -> Result<Option<SnapshotChain>, Failure> {
+    match chain {
+        Ok(chain) => Ok(Some(chain)),
+        Err(StoreError::SnapshotNotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether the key has this result there already, or a newer one. One that makes no sense is replaced.
 fn is_there(shared: &Shared, result: &Published) -> Result<bool, Failure> {
     match shared.look_up(&result.key) {
@@ -87,19 +104,22 @@ struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    /// The snapshot's layers, bottom first. Only those that are not there are packed.
-    fn layers(&mut self, chain: &SnapshotChain) -> Result<Vec<Descriptor>, Failure> {
+    /// The snapshot's layers, bottom first. Only those that are not there are packed. `None` when one is neither
+    /// there nor here: it was merged with others.
+    fn layers(&mut self, chain: &SnapshotChain) -> Result<Option<Vec<Descriptor>>, Failure> {
         let mut parts = Vec::new();
         for (place, layer) in chain.adoption.layers.iter().enumerate() {
             if self.has(&layer.blob)? {
                 parts.push(layer.blob.clone());
                 continue;
             }
-            let packed = chain.pack(place)?;
+            let Some(packed) = chain.pack(place)? else {
+                return Ok(None);
+            };
             self.put(&packed.blob, &|| Ok(packed.open()))?;
             parts.push(packed.blob);
         }
-        Ok(parts)
+        Ok(Some(parts))
     }
 
     fn bytes(&mut self, blob: &Descriptor, bytes: &[u8]) -> Result<(), Failure> {
