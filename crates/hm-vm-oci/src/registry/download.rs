@@ -22,6 +22,9 @@ use crate::{Descriptor, OciError};
 /// A server that sends less than this within the idle time is as good as silent.
 const LEAST_BYTES: u64 = 4 << 10;
 
+/// Less than this before a cut is no progress: a server must not lead us on byte by byte.
+const PROGRESS: u64 = 64 << 10;
+
 /// Begins a download. Waits until the first server that has the blob answers.
 pub(super) fn open(
     repository: &Repository,
@@ -165,7 +168,7 @@ impl Download {
             match self.attempt(session, call, writer).await {
                 Ok(()) | Err(Stop::Unwanted) => return Ok(()),
                 Err(Stop::Failed(failure)) => {
-                    if self.at > before {
+                    if self.at - before >= PROGRESS {
                         retry.progress();
                     }
                     retry.after(failure).await?;

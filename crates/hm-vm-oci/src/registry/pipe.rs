@@ -254,7 +254,7 @@ impl AsyncReader {
         }
     }
 
-    /// Whether the writer keeps us waiting.
+    /// A view from aside.
     pub(super) fn watch(&self) -> Watch {
         Watch(Arc::clone(&self.0))
     }
@@ -266,9 +266,16 @@ impl Drop for AsyncReader {
     }
 }
 
-/// Sees from aside whether there is anything to read.
+/// Sees from aside whether there is anything to read. Dropped, it lets the writer go: a connection that is given up
+/// keeps its reader until the last byte is flushed, which may be never.
 #[derive(Debug)]
 pub(super) struct Watch(Arc<Shared>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.reader_leaves();
+    }
+}
 
 impl Watch {
     /// Nothing is there, and the writer has not ended: it is the writer's turn.
@@ -344,6 +351,11 @@ mod tests {
         let thread = std::thread::spawn(move || chunks().try_for_each(|chunk| writer.write(chunk)));
         drop(reader);
         assert!(thread.join().unwrap().is_err());
+        let (writer, reader) = to_task();
+        let thread = std::thread::spawn(move || chunks().try_for_each(|chunk| writer.write(chunk)));
+        drop(reader.watch());
+        assert!(thread.join().unwrap().is_err());
+        drop(reader);
         let (writer, reader) = to_thread();
         let task = runtime();
         let task = task.spawn(async move {

@@ -13,6 +13,7 @@ use super::challenge::Challenge;
 use super::client::Inner;
 use super::endpoint::{Encryption, Endpoint, may_follow};
 use super::token::Access;
+use crate::OciError;
 
 const MOST_REDIRECTS: usize = 5;
 /// What is read of an answer that nobody wants, so that its connection can be used again.
@@ -70,7 +71,13 @@ impl Session {
 
     /// What the server says that is not what was hoped for.
     pub(super) async fn refusal(&self, call: &Call, response: Response) -> Failure {
-        call.doing.refusal(response, self.idle()).await
+        let mut failure = call.doing.refusal(response, self.idle()).await;
+        if let OciError::Denied { reason, .. } = &mut failure.error
+            && let Some(hint) = self.hint(&call.access).await
+        {
+            *reason = format!("{reason}; {hint}");
+        }
+        failure
     }
 
     pub(super) fn idle(&self) -> Duration {

@@ -116,7 +116,8 @@ impl Session {
         let Challenge::Bearer { realm, service, .. } = challenge else {
             let found = self.find_credentials(&access.repository).await?;
             let Some(Credential::Password { user, password }) = &found.credential else {
-                return Err(self.nothing_found(&found, doing).into());
+                let reason = format!("it wants a password, and {}", self.nothing_found(&found));
+                return Err(doing.denied(reason).into());
             };
             let header = basic(user, password.expose())?;
             if rejected == Some(&header) {
@@ -179,15 +180,22 @@ impl Session {
         Ok(found)
     }
 
-    fn nothing_found(&self, found: &Found, doing: &Doing) -> OciError {
-        let mut reason = format!(
-            "it wants credentials, and there are none for {}",
-            self.endpoint.name
-        );
+    /// Why nobody knows who we are, if that was asked for and is so.
+    pub(super) async fn hint(&self, access: &Access) -> Option<String> {
+        let known = self.endpoint.authority.credentials.lock().await;
+        let found = known.get(&access.repository)?;
+        found
+            .credential
+            .is_none()
+            .then(|| self.nothing_found(found))
+    }
+
+    fn nothing_found(&self, found: &Found) -> String {
+        let mut reason = format!("there are no credentials for {}", self.endpoint.name);
         if !found.troubles.is_empty() {
             reason = format!("{reason} ({})", found.troubles.join("; "));
         }
-        doing.denied(reason)
+        reason
     }
 
     /// Asks the token server.
@@ -256,10 +264,7 @@ impl Session {
                 .await;
             if let (OciError::Denied { reason, .. }, None) = (&mut failure.error, &found.credential)
             {
-                *reason = format!(
-                    "{reason}; there are no credentials for {}",
-                    self.endpoint.name
-                );
+                *reason = format!("{reason}; {}", self.nothing_found(found));
             }
             return Err(failure);
         }

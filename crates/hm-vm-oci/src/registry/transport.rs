@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, NoProxy, Proxy};
@@ -31,6 +32,7 @@ impl Transport {
         let settings = Settings {
             proxies: options.proxies.clone(),
             connect_timeout: options.connect_timeout,
+            idle_timeout: options.idle_timeout,
         };
         let over_tls = [&options.proxies.http, &options.proxies.all]
             .into_iter()
@@ -68,7 +70,8 @@ impl Transport {
 #[derive(Debug)]
 struct Settings {
     proxies: Proxies,
-    connect_timeout: std::time::Duration,
+    connect_timeout: Duration,
+    idle_timeout: Duration,
 }
 
 impl Settings {
@@ -86,6 +89,8 @@ impl Settings {
             .referer(false)
             .no_proxy()
             .connect_timeout(self.connect_timeout)
+            // What was given up is not kept in the kernel for ever.
+            .tcp_user_timeout(self.idle_timeout * 4)
             .tcp_nodelay(true)
             .user_agent(concat!("hm-vm/", env!("CARGO_PKG_VERSION")));
         for proxy in self.proxies()? {

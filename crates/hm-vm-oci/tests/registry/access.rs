@@ -71,7 +71,7 @@ fn a_password_opens_a_registry() {
     let reason = denied(&Login::with_password(address, USER, "hidden"));
     assert!(!reason.contains("hidden"), "{reason}");
     let reason = denied(&Login::new("{}"));
-    assert!(reason.contains("there are none"), "{reason}");
+    assert!(reason.contains("there are no credentials"), "{reason}");
     let helper = Login::new(&format!(r#"{{"credHelpers": {{"{address}": "gone"}}}}"#));
     let reason = denied(&helper);
     assert!(
@@ -204,6 +204,7 @@ fn a_token_that_is_refused_is_replaced() {
     let repository = Login::new("{}").repository(&registry.address());
     let error = repository.manifest("t").unwrap_err();
     assert!(matches!(error, OciError::Denied { .. }), "{error}");
+    assert!(error.to_string().contains("no credentials for"), "{error}");
     repository.manifest("t").unwrap().unwrap();
     assert_eq!(tokens.asked().len(), 2);
 }

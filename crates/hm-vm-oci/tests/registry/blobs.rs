@@ -80,6 +80,16 @@ fn progress_starts_the_count_of_failures_anew() {
 }
 
 #[test]
+fn a_few_bytes_are_no_progress() {
+    require!(need_registry());
+    let setting = Setting::new();
+    setting.proxy.set(faults([of_blobs(Fault::CutAfter(100))]));
+    let error = setting.read(impatient()).unwrap_err();
+    assert!(matches!(error, OciError::Unreachable { .. }), "{error}");
+    assert_eq!(setting.proxy.requests().len(), 2);
+}
+
+#[test]
 fn a_server_that_knows_no_ranges_sends_all_again() {
     require!(need_registry());
     let setting = Setting::new();

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, Read};
 
-use hm_vm_core::{Progress, ProgressUnit};
+use hm_vm_core::{CancelCause, Cancellation, Progress, ProgressUnit};
 use hm_vm_oci::{Destination as _, OciError, RegistryOptions};
 use hm_vm_testkit::registry::{
     Fault, FaultProxy, Faults, RegistryServer, RegistrySetup, Rule, need_registry,
@@ -39,9 +39,35 @@ fn an_upload_that_fails_begins_again() {
     }
     let stalled = puts(Fault::StallRequestAfter(1 << 20));
     proxy.set(faults([stalled]));
-    let bytes = content(8 << 20);
+    let bytes = content(12 << 20);
     let repository = client(impatient()).repository(&reference(&proxy.address()));
     put(&repository, &bytes).unwrap();
+}
+
+#[test]
+fn cancellation_ends_a_stalled_upload() {
+    require!(need_registry());
+    let (_server, proxy) = start();
+    let stalled = Rule::new(UPLOADS, Fault::StallRequestAfter(1 << 20)).method("PUT");
+    proxy.set(faults([stalled]));
+    let cancel = Cancellation::new();
+    let options = RegistryOptions {
+        cancel: cancel.clone(),
+        idle_timeout: std::time::Duration::from_secs(3600),
+        ..options()
+    };
+    let repository = client(options).repository(&reference(&proxy.address()));
+    std::thread::scope(|scope| {
+        let bytes = vec![0; 12 << 20];
+        let repository = &repository;
+        let waiting = scope.spawn(move || put(repository, &bytes));
+        while !proxy.requests().iter().any(|request| request.sent > 0) {
+            std::thread::yield_now();
+        }
+        cancel.cancel(CancelCause::User);
+        let error = waiting.join().unwrap().unwrap_err();
+        assert!(is_cancelled(&error), "{error}");
+    });
 }
 
 #[test]
