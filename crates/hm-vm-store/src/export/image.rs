@@ -108,11 +108,12 @@ impl Store {
             None => None,
         };
         let (mut sent, base_layers, rest) = match originals {
-            Some(originals) => {
+            // There must be room for what comes on top.
+            Some(originals) if originals.len() < options.max_layers => {
                 let count = originals.len();
                 (originals, count, &stack.layers[stack.base..])
             }
-            None => (Vec::new(), stack.base, &stack.layers[..]),
+            _ => (Vec::new(), stack.base, &stack.layers[..]),
         };
         let most = options.max_layers.saturating_sub(sent.len());
         sent.extend(sender.send_all(&pieces(rest, most))?);

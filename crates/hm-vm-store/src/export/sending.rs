@@ -126,11 +126,8 @@ impl Sender<'_> {
                 });
             }
         }
-        let mut progress = None;
-        if known.is_empty() {
-            // Nobody knows how long it will be; packing takes its time.
-            progress = Some(self.begin(label, None, false));
-        }
+        // Nobody may know yet how long it will be; packing takes its time.
+        let progress = self.begin(label, known.first().map(|(_, blob)| blob), false);
         let made = match piece {
             Piece::Layer(layer) => self.pack(*layer)?,
             Piece::Several(layers) => self.pack_together(layers)?,
@@ -138,7 +135,6 @@ impl Sender<'_> {
         let blob = self.in_words(&made.descriptor);
         let is_new = !known.iter().any(|(_, known)| known.digest == blob.digest);
         let travelled = !is_new || !self.destination.has(&blob)?;
-        let progress = progress.unwrap_or_else(|| self.begin(label, Some(&blob), !travelled));
         progress.begin(ProgressUnit::Bytes, Some(blob.size));
         if travelled {
             self.check()?;
