@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, Url};
+use reqwest::{Client, Method, RequestBuilder, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -214,7 +214,7 @@ impl Session {
             });
         }
         let invalid = || doing.answer(format!("that tokens are to be had at {realm:?}"));
-        let mut url = Url::parse(realm).map_err(|_| invalid())?;
+        let url = Url::parse(realm).map_err(|_| invalid())?;
         let own = self.endpoint.url("x", "y")?;
         may_follow(&own, &url, &self.client.options).map_err(|why| doing.answer(why))?;
         let doing = Doing {
@@ -222,41 +222,7 @@ impl Session {
             place: url.host_str().unwrap_or_default().to_owned(),
         };
         let client = self.endpoint.client(&url, &self.client)?;
-        let request = if let Some(Credential::Identity(token)) = &found.credential {
-            let mut form = Url::parse("form:").map_err(|_| invalid())?;
-            form.query_pairs_mut()
-                .append_pair("grant_type", "refresh_token")
-                .append_pair("service", service.unwrap_or_default())
-                .append_pair("client_id", CLIENT_ID)
-                .append_pair("scope", &scopes.join(" "))
-                .append_pair("refresh_token", token.expose());
-            let body = form.query().unwrap_or_default().to_owned();
-            client
-                .request(Method::POST, url)
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(body)
-        } else {
-            let mut query = url.query_pairs_mut();
-            if let Some(service) = service {
-                query.append_pair("service", service);
-            }
-            for scope in scopes {
-                query.append_pair("scope", scope);
-            }
-            drop(query);
-            match &found.credential {
-                Some(Credential::Password { user, password }) => {
-                    url.query_pairs_mut()
-                        .append_pair("account", user)
-                        .append_pair("client_id", CLIENT_ID);
-                    let header = basic(user, password.expose())?;
-                    client
-                        .request(Method::GET, url)
-                        .header(AUTHORIZATION, header)
-                }
-                _ => client.request(Method::GET, url),
-            }
-        };
+        let request = token_request(&client, url, service, scopes, found)?;
         let response = self.head(request.send(), &doing).await?;
         if !response.status().is_success() {
             let mut failure = doing
@@ -277,6 +243,54 @@ impl Session {
         };
         read_token(&bytes, &doing)
     }
+}
+
+/// An identity token is posted, a password is a header, and whoever has neither just asks.
+fn token_request(
+    client: &Client,
+    mut url: Url,
+    service: Option<&str>,
+    scopes: &[String],
+    found: &Found,
+) -> Result<RequestBuilder, OciError> {
+    if let Some(Credential::Identity(token)) = &found.credential {
+        // Forms are written as queries are.
+        let mut form = url.clone();
+        form.query_pairs_mut()
+            .clear()
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("service", service.unwrap_or_default())
+            .append_pair("client_id", CLIENT_ID)
+            .append_pair("scope", &scopes.join(" "))
+            .append_pair("refresh_token", token.expose());
+        let body = form.query().unwrap_or_default().to_owned();
+        let form = client.request(Method::POST, url);
+        return Ok(form
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(body));
+    }
+    let mut query = url.query_pairs_mut();
+    if let Some(service) = service {
+        query.append_pair("service", service);
+    }
+    for scope in scopes {
+        query.append_pair("scope", scope);
+    }
+    let password = match &found.credential {
+        Some(Credential::Password { user, password }) => {
+            query
+                .append_pair("account", user)
+                .append_pair("client_id", CLIENT_ID);
+            Some(basic(user, password.expose())?)
+        }
+        _ => None,
+    };
+    drop(query);
+    let request = client.request(Method::GET, url);
+    Ok(match password {
+        Some(password) => request.header(AUTHORIZATION, password),
+        None => request,
+    })
 }
 
 #[derive(Deserialize)]
