@@ -18,7 +18,7 @@ const BLOCK: usize = 512;
 const CUT_OFF: &str = "the archive is cut off";
 
 /// Names, targets and extended headers longer than this many bytes are refused.
-const MAX_EXTENSION: u64 = 16 << 20;
+const MAX_EXTENSION: u64 = 1 << 20;
 
 /// More data regions of one sparse member than this are refused.
 const MAX_REGIONS: u64 = 1 << 20;

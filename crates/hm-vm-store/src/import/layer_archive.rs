@@ -70,6 +70,7 @@ pub fn unpack_layer_from(
         link_bytes: 0,
         first_time: None,
         has_root: false,
+        root_entry: options.root_entry,
         buffer: vec![0; BUFFER_BYTES],
     };
     while let Some(member) = unpacker.reader.next()? {
@@ -92,12 +93,16 @@ struct Unpacker<'a> {
     /// Modification time of the first entry: of the root, where nothing is said of it.
     first_time: Option<i64>,
     has_root: bool,
+    root_entry: bool,
     buffer: Vec<u8>,
 }
 
 impl Unpacker<'_> {
     fn unpack(&mut self, mut member: Member) -> Result<(), ImportError> {
         let path = layer_path(&member.path)?;
+        if !self.root_entry && member.kind != EntryType::Symlink {
+            member.mtime_ns = dockers_time(member.mtime_ns);
+        }
         let attributes = Attributes {
             mode: member.mode,
             uid: member.uid,
@@ -252,6 +257,14 @@ impl Unpacker<'_> {
             needs_lower: self.needs_lower,
             notices: self.writer.finish()?.into_texts(),
         })
+    }
+}
+
+/// Docker gives what is before 1970, or after 2262, the time 0.
+fn dockers_time(mtime_ns: i64) -> i64 {
+    match mtime_ns {
+        i64::MAX => 0,
+        mtime_ns => mtime_ns.max(0),
     }
 }
 

@@ -29,8 +29,8 @@ pub struct LayerOptions {
     /// Make device nodes. Only the real root can; otherwise they are left out with a notice.
     /// Character device 0/0, which is overlayfs' whiteout, is always left out.
     pub devices: bool,
-    /// Whether an entry of the root itself gives the root its mode, owner and extended attributes. Docker
-    /// does not heed it.
+    /// Whether an entry of the root itself gives the root its mode, owner and extended attributes, and whether
+    /// times before 1970 count. Docker heeds neither: this is for layers that were never one of Docker's.
     pub root_entry: bool,
 }
 

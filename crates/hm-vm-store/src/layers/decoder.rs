@@ -63,7 +63,8 @@ impl Decoder {
         let mut window = None;
         let stream = match start {
             [0x1f, 0x8b, ..] => Stream::Gzip(flate2::bufread::MultiGzDecoder::new(input)),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            // The second one is a frame that is to be skipped.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
                 let mut log = SMALL_WINDOW;
                 if zstd_window(start).is_none_or(|asked| asked > SMALL_WINDOW) {
                     (window, log) = (Some(large_window()), LARGE_WINDOW);

@@ -9,4 +9,4 @@ mod tests;
 mod unpack;
 mod windows;
 
-pub(crate) use outcome::{LayerRequest, UnpackedLayer};
+pub(crate) use outcome::LayerRequest;

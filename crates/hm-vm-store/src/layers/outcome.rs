@@ -16,7 +16,8 @@ pub(crate) struct LayerRequest {
     pub(crate) diff_id: Option<Digest>,
     /// What the layer will be.
     pub(crate) kind: LayerKind,
-    /// Whether an entry of the root itself counts. Docker does not heed it, but our own layers have it.
+    /// Whether an entry of the root itself counts, and times before 1970. Docker heeds neither, but our own layers
+    /// have both.
     pub(crate) root_entry: bool,
     /// How large it may be.
     pub(crate) limits: LayerLimits,
@@ -46,8 +47,6 @@ impl LayerRequest {
 pub(crate) struct UnpackedLayer<'a> {
     /// Its number. Removed when dropped, unless it is published.
     pub(crate) pending: PendingLayer<'a>,
-    /// Digest of the archive without compression.
-    pub(crate) diff_id: Digest,
     /// Hard links into layers below, which `resolve_links` makes. A layer that has any must not be used for
     /// another image.
     pub(crate) needs_lower: Vec<LowerLink>,

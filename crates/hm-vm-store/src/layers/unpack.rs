@@ -44,7 +44,6 @@ impl Core {
         }
         Ok(UnpackedLayer {
             pending: self.adopt(tree, request.kind)?,
-            diff_id,
             needs_lower: report.needs_lower,
             bytes: report.bytes,
             entries: report.entries,

@@ -25,6 +25,9 @@ pub(super) fn large_window() -> LargeWindow {
 /// Binary logarithm, rounded up, of the window that a zstd frame asks for by its first bytes. `None` when they are not
 /// enough to tell.
 pub(super) fn zstd_window(start: &[u8]) -> Option<u32> {
+    if !start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return None;
+    }
     let descriptor = *start.get(4)?;
     let single_segment = descriptor & 0x20 != 0;
     if !single_segment {

@@ -253,28 +253,15 @@ impl Drop for Mounted {
 pub(super) fn listing(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut links: HashMap<u64, String> = HashMap::new();
-    let mut left = vec![root.to_owned()];
-    let mut paths = Vec::new();
-    while let Some(directory) = left.pop() {
-        for entry in fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            if fs::symlink_metadata(&path).unwrap().is_dir() {
-                left.push(path.clone());
-            }
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    for path in paths {
-        let name = path
-            .strip_prefix(root)
-            .unwrap()
-            .as_os_str()
-            .as_bytes()
-            .escape_ascii()
-            .to_string();
-        let mut line = describe(&path);
+    for (name, path) in entries(root) {
         let stat = fs::symlink_metadata(&path).unwrap();
+        let mut line = describe(&path, &stat);
+        if stat.file_type().is_char_device() || stat.file_type().is_block_device() {
+            write!(line, " {:x}", stat.rdev()).unwrap();
+        }
+        for (name, value) in xattrs(&path) {
+            write!(line, " {name}={}", value.escape_ascii()).unwrap();
+        }
         if !stat.is_dir() && stat.nlink() > 1 {
             let first = links.entry(stat.ino()).or_insert_with(|| name.clone());
             write!(line, " same as {first}").unwrap();
@@ -284,8 +271,32 @@ pub(super) fn listing(root: &Path) -> BTreeMap<String, String> {
     found
 }
 
-fn describe(path: &Path) -> String {
-    let stat = fs::symlink_metadata(path).unwrap();
+/// As [`listing`], as far as a view of the store tells it.
+pub(super) fn plain_listing(root: &Path) -> BTreeMap<String, String> {
+    let lines = entries(root).into_iter().map(|(name, path)| {
+        let stat = fs::symlink_metadata(&path).unwrap();
+        (name, describe(&path, &stat))
+    });
+    lines.collect()
+}
+
+fn entries(root: &Path) -> BTreeMap<String, PathBuf> {
+    let mut left = vec![root.to_owned()];
+    let mut found = BTreeMap::new();
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if fs::symlink_metadata(&path).unwrap().is_dir() {
+                left.push(path.clone());
+            }
+            let name = path.strip_prefix(root).unwrap().as_os_str();
+            found.insert(name.as_bytes().escape_ascii().to_string(), path);
+        }
+    }
+    found
+}
+
+fn describe(path: &Path, stat: &fs::Metadata) -> String {
     let kind = stat.file_type();
     let kind = if kind.is_dir() {
         "directory".into()
@@ -297,25 +308,16 @@ fn describe(path: &Path) -> String {
     } else if kind.is_fifo() {
         "fifo".into()
     } else {
-        let letter = if kind.is_char_device() {
-            "char"
-        } else {
-            "block"
-        };
-        format!("{letter} {:x}", stat.rdev())
+        "device".into()
     };
-    let mut line = format!(
+    format!(
         "{kind} {:o} {}:{} {}.{:09}",
         stat.mode() & 0o7777,
         stat.uid(),
         stat.gid(),
         stat.mtime(),
         stat.mtime_nsec()
-    );
-    for (name, value) in xattrs(path) {
-        write!(line, " {name}={}", value.escape_ascii()).unwrap();
-    }
-    line
+    )
 }
 
 /// Extended attributes, but for the labels of this machine's security module.

@@ -226,8 +226,8 @@ fn attributes_are_kept() {
         ]],
         &[
             ("d", Some("directory 1700 1:2 1234567890.123456789")),
-            ("null", Some("char 103 666 0:0 1000000000.")),
-            ("loop", Some("block 10072c 660 0:6 1000000000.")),
+            ("null", Some("device 666 0:0 1000000000.000000000 103")),
+            ("loop", Some("device 660 0:6 1000000000.000000000 10072c")),
             ("fifo", Some("fifo 622 2:0 1000000000.")),
             ("link", Some("link to nowhere 777 5:6 1.250000000")),
         ],

@@ -4,6 +4,7 @@
 
 mod archives;
 mod directories;
+mod docker;
 mod hostile;
 mod layer_support;
 mod layers;
