@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use async_trait::async_trait;
-use hm_vm_core::{Cancellation, SnapshotId};
+use hm_vm_core::{Cancellation, Progress, SnapshotId};
 use hm_vm_oci::{Reference, RegistryClient, Verified};
 use hm_vm_store::Store;
 use tokio::sync::Semaphore;
@@ -125,12 +125,17 @@ impl RemoteCache for OciCache {
         entries
     }
 
-    async fn fetch(&self, key: &str, cancel: &Cancellation) -> Result<Option<Fetched>> {
+    async fn fetch(
+        &self,
+        key: &str,
+        cancel: &Cancellation,
+        progress: &Progress,
+    ) -> Result<Option<Fetched>> {
         cancel.check()?;
         let Some(found) = self.found(key).await else {
             return Ok(None);
         };
-        fetch(&self.shared, key, found, cancel).await
+        fetch(&self.shared, key, found, cancel, progress).await
     }
 
     async fn base_digest(&self, snapshot: &SnapshotId) -> Option<String> {

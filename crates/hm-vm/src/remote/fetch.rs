@@ -58,6 +58,7 @@ pub(super) async fn fetch(
     key: &str,
     found: Arc<Found>,
     cancel: &Cancellation,
+    progress: &Progress,
 ) -> Result<Option<Fetched>> {
     let bytes = found.bytes();
     if bytes > shared.options.max_bytes {
@@ -69,8 +70,8 @@ pub(super) async fn fetch(
     let begun = Instant::now();
     let work = {
         let (shared, found, stop) = (Arc::clone(shared), Arc::clone(&found), stop.clone());
-        let key = key.to_owned();
-        tokio::task::spawn_blocking(move || bring(&shared, &key, &found, &stop))
+        let (key, progress) = (key.to_owned(), progress.clone());
+        tokio::task::spawn_blocking(move || bring(&shared, &key, &found, &stop, &progress))
     };
     let limit = time_for(shared, bytes);
     let arrived = tokio::select! {
@@ -78,7 +79,7 @@ pub(super) async fn fetch(
         cause = cancel.cancelled() => return Err(hm_vm_core::Error::from(cause).into()),
         arrived = work => match arrived {
             Ok(arrived) => arrived,
-            Err(panic) => return Err(panic.into()),
+            Err(_) => Err(Failure::Nothing("its thread has panicked")),
         },
         () = tokio::time::sleep(limit) => {
             stop.cancel(CancelCause::Timeout(limit));
@@ -123,6 +124,7 @@ fn bring(
     key: &str,
     found: &Found,
     stop: &Cancellation,
+    progress: &Progress,
 ) -> Result<Arrived, Failure> {
     let (log, adopted) = std::thread::scope(|scope| {
         let log = found.log.as_ref().map(|blob| {
@@ -130,10 +132,9 @@ fn bring(
             std::thread::Builder::new().spawn_scoped(scope, work)
         });
         let source = shared.repository.source();
-        let progress = Progress::new();
         let adopted = shared
             .store
-            .adopt_snapshot(&found.adoption, source, stop, &progress);
+            .adopt_snapshot(&found.adoption, source, stop, progress);
         if adopted.is_err() {
             stop.cancel(CancelCause::Other("the snapshot could not be had".into()));
         }
@@ -150,17 +151,15 @@ fn bring(
         (log, adopted)
     });
     let adopted = adopted?;
-    let arrived = Arrived {
+    let mut arrived = Arrived {
         store: shared.store.clone(),
         new: (!adopted.was_here).then(|| found.adoption.id.clone()),
         log: None,
         bytes: adopted.bytes + found.log.as_ref().map_or(0, |log| log.size),
     };
-    let log = log.transpose()?;
+    arrived.log = log.transpose()?;
     stop.check()
         .map_err(|error| Failure::Store(hm_vm_store::StoreError::Cancelled(error)))?;
-    let mut arrived = arrived;
-    arrived.log = log;
     Ok(arrived)
 }
 

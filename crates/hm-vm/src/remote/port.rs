@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use async_trait::async_trait;
-use hm_vm_core::{Cancellation, KeyComponents, SnapshotId};
+use hm_vm_core::{Cancellation, KeyComponents, Progress, SnapshotId};
 
 /// A cache beyond this machine.
 #[async_trait]
@@ -19,12 +19,17 @@ pub trait RemoteCache: Send + Sync + fmt::Debug {
 
     /// Brings what it has for a key into this machine's store, whole and verified: afterwards the snapshot is there under
     /// the id of the entry. `None` when there is nothing, or nothing that can be used here. Called by whoever has
-    /// the turn for the key. Dropped or cancelled, it leaves nothing behind.
+    /// the turn for the key. Dropped or cancelled, it leaves nothing behind. `progress` counts the bytes of the layers.
     ///
     /// # Errors
     ///
     /// [`Error::Cancelled`](hm_vm_core::Error::Cancelled) alone. All else is `None` and a warning.
-    async fn fetch(&self, key: &str, cancel: &Cancellation) -> Result<Option<Fetched>>;
+    async fn fetch(
+        &self,
+        key: &str,
+        cancel: &Cancellation,
+        progress: &Progress,
+    ) -> Result<Option<Fetched>>;
 
     /// Digest of the image at the root of a snapshot's lineage, if that is known here.
     async fn base_digest(&self, snapshot: &SnapshotId) -> Option<String> {

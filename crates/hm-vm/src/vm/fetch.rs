@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use hm_vm_core::{ImageSource, KeyBase, Phase, RemoteHit, SnapshotId};
+use hm_vm_core::{ImageSource, KeyBase, Phase, Progress, RemoteHit, SnapshotId};
 
 use super::execute::Execution;
 use super::guard::Unclaimed;
 use super::phases::or_cancel;
+use super::watch::watch;
 use crate::output::RecordedOutput;
 use crate::registry::{Hit, PutDetails, StoredOutput};
 use crate::remote::{Fetched, FetchedLog, Published, RemoteCache, RemoteEntry};
@@ -42,7 +43,13 @@ impl Execution<'_> {
             return Ok(None);
         }
         let cancel = self.phases.cancel().cloned().unwrap_or_default();
-        let Some(fetched) = remote.fetch(key, &cancel).await? else {
+        let progress = Progress::new();
+        let fetch = remote.fetch(key, &cancel, &progress);
+        let fetched = match self.phases.events() {
+            Some(events) => watch(Phase::Fetch, fetch, &progress, &**events).await?,
+            None => fetch.await?,
+        };
+        let Some(fetched) = fetched else {
             return Ok(None);
         };
         let guard = fetched.is_new.then(|| {

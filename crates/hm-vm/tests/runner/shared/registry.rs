@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use hm_vm::oci::{Reference, RegistryClient, RegistryOptions};
 use hm_vm::remote::{CacheMode, OciCache};
-use hm_vm_testkit::registry::{RegistryServer, RegistrySetup, need_registry};
+use hm_vm_testkit::registry::{
+    Fault, FaultProxy, Faults, RegistryServer, RegistrySetup, Rule, need_registry,
+};
 use hm_vm_testkit::require;
 use hm_vm_testkit::skip::Skip;
 
@@ -93,4 +95,38 @@ async fn a_registry_that_stops_is_a_warning() {
     let report = b.publish_all().await;
     assert_eq!((report.published, report.failed.len()), (0, 1));
     assert!(!b.notices().is_empty());
+}
+
+/// Everything that a network and a server can do to the body of an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_spoils_blobs_is_a_miss_or_mended() {
+    let world = require!(World::new());
+    let server = require!(server(&world));
+    let a = machine(&world, "a", server.address());
+    let cmd = "echo 1; head -c 300000 /dev/urandom > /f";
+    let made = a.step(None, cmd).await;
+    a.publish_all().await;
+    let proxy = FaultProxy::start(server.address(), Faults::none()).unwrap();
+    let faults = [
+        Fault::FlipByte(1000),
+        Fault::TruncateTo(1000),
+        Fault::Endless,
+        Fault::status(500),
+        Fault::Drop,
+    ];
+    for (number, fault) in faults.into_iter().enumerate() {
+        let rule = Rule::new("*/blobs/sha256*", fault.clone()).method("GET");
+        proxy.set(Faults::none().with(rule));
+        let b = machine(&world, &format!("b{number}"), &proxy.address());
+        let step = b.step(None, cmd).await;
+        assert!(!step.result.cached, "{fault:?}: {step:?}");
+        assert_eq!(step.lines, made.lines, "{fault:?}");
+        assert!(!b.notices().is_empty(), "{fault:?}");
+        b.publish_all().await;
+        b.assert_clean();
+    }
+    // One cut in the middle is mended behind our back.
+    proxy.set(Faults::none().once("*/blobs/sha256*", Fault::CutAfter(100)));
+    let c = machine(&world, "c", &proxy.address());
+    c.step(None, cmd).await.came();
 }

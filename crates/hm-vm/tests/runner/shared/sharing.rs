@@ -103,13 +103,23 @@ async fn one_in_the_middle_is_enough() {
     assert_eq!(entries[0], None);
     let entry = entries[1].as_ref().unwrap();
     assert_eq!(entry.parent, Some(made[1].id()));
-    let cancel = hm_vm::Cancellation::new();
-    let fetched = b.cache.fetch(&key, &cancel).await.unwrap().unwrap();
+    let (cancel, progress) = (hm_vm::Cancellation::new(), hm_vm::Progress::new());
+    let fetched = b
+        .cache
+        .fetch(&key, &cancel, &progress)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(fetched.is_new && fetched.entry == *entry);
     assert!(fetched.log.is_none());
     assert_eq!(a.store.walk(&made[2].id()), b.store.walk(&made[2].id()));
     // A machine that has it takes nothing.
-    let again = b.cache.fetch(&key, &cancel).await.unwrap().unwrap();
+    let again = b
+        .cache
+        .fetch(&key, &cancel, &progress)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(!again.is_new && again.bytes == 0);
 }
 
