@@ -28,6 +28,8 @@ mod limits;
 mod listings;
 #[path = "runner/pipeline/mod.rs"]
 mod pipeline;
+#[path = "runner/registries.rs"]
+mod registries;
 #[path = "runner/remote/mod.rs"]
 mod remote;
 #[path = "runner/sharing.rs"]

@@ -145,7 +145,7 @@ impl PullArgs {
             Ok(wanted) => Ok(wanted),
             Err(problem) => {
                 let known = store.images()?;
-                let known = known.iter().map(|info| info.name.as_str());
+                let known = known.iter().map(|info| info.name.as_str()).chain(["host"]);
                 Err(match names::similar(name, known) {
                     Some(similar) => explained(not_found, format!("did you mean {similar:?}?")),
                     None => explained(not_found, problem.hint_text()),
