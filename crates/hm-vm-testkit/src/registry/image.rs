@@ -84,13 +84,33 @@ impl TestImage {
     ///
     /// # Errors
     ///
-    /// When `umoci` fails.
+    /// When `tar` or `umoci` fails.
     pub fn add_tree(&self, tree: &Path, at: &str) -> Result<()> {
+        let mut tar = self.layout.as_os_str().to_owned();
+        tar.push(".layer.tar");
+        let tar = PathBuf::from(tar);
+        // The names of entries alone, no targets of links.
+        let place = format!("--transform=flags=r;s,^\\.,.{},", at.trim_end_matches('/'));
+        run("tar", |command| {
+            let command = command.args(["--create", "--sort=name", "--numeric-owner"]);
+            let command = command.args(["--owner=0", "--group=0", &place, "--file"]);
+            command.arg(&tar).arg("--directory").arg(tree).arg(".")
+        })?;
+        self.add_layer(&tar)
+    }
+
+    /// Adds a layer with one file, as `umoci insert` writes it: a tar that ends with the file's last
+    /// byte, without padding and end mark.
+    ///
+    /// # Errors
+    ///
+    /// When `umoci` fails.
+    pub fn insert(&self, file: &Path, at: &str) -> Result<()> {
         run("umoci", |command| {
             let command = command
                 .args(["insert", "--rootless", "--image"])
                 .arg(self.place());
-            command.arg(tree).arg(at)
+            command.arg(file).arg(at)
         })
     }
 

@@ -269,7 +269,6 @@ fn podman_runs_the_image() {
         "run",
         "--rm",
         "--network=none",
-        "--cgroups=disabled",
         &name,
         "/bin/sh",
         "-c",
@@ -285,7 +284,7 @@ fn named_caches_travel() {
     let name = images.name("some/image:tag");
     let file = format!(
         "[pipeline]\nimage = \"{name}\"\n[steps.a]\nrun = \"cat /cache/f; echo more >> /cache/f; wc -l < /cache/f\"\n\
-         caches = {{ \"/cache\" = \"mine\" }}\ncache = \"off\"\n"
+         caches = {{ mine = \"/cache\" }}\ncache = \"off\"\n"
     );
     images.env.write("project/hmvm.toml", &file);
     let run = |env: &crate::env::TestEnv| {

@@ -69,13 +69,13 @@ fn a_moved_tag_is_seen_when_it_is_asked_for() {
     images.pull(&[&name]).success();
     assert_eq!(images.inspect(&name)["digest"], before["digest"]);
     let same = result(&name);
-    assert_eq!(same["cache_key"], first["cache_key"], "{same:#}");
+    assert_eq!(same["key"], first["key"], "{same:#}");
 
     let moved = images.pull(&["--refresh", &name]).success();
     assert!(moved.stderr.contains("has moved"), "{moved:?}");
     assert_ne!(images.inspect(&name)["digest"], before["digest"]);
     let other = result(&name);
-    assert_ne!(other["cache_key"], first["cache_key"], "{other:#}");
+    assert_ne!(other["key"], first["key"], "{other:#}");
     assert_eq!(images.sh(&name, "cat /version").success().stdout, "two");
     let not_moved = images.pull(&["--refresh", &name]).success();
     assert!(not_moved.stderr.contains("not moved"), "{not_moved:?}");
@@ -131,6 +131,23 @@ fn docker_manifests_and_zstd_layers_are_pulled() {
         digests.push(images.inspect(&name)["manifest"].clone());
     }
     assert_ne!(digests[0], digests[1]);
+}
+
+#[test]
+fn a_layer_whose_last_file_is_not_padded_is_whole() {
+    let images = require!(Images::new());
+    let image = images.version("one");
+    // What umoci makes of a single file: an archive that ends with the file's last byte. Docker takes it.
+    let file = images.root.join("single");
+    fs::write(&file, "single").expect("a file");
+    image.insert(&file, "/single").expect("a layer");
+    image
+        .push(&images.server, "some/image:tag")
+        .expect("pushed");
+    let name = images.name("some/image:tag");
+    images.pull(&[&name]).success();
+    let told = images.sh(&name, "cat /version /single").success();
+    assert_eq!(told.stdout, "onesingle");
 }
 
 #[test]
@@ -209,7 +226,7 @@ fn credentials_of_docker_and_podman_open_a_registry() {
     images.push("one", "some/image:tag");
     let name = images.name("some/image:tag");
     let refused = images.pull(&[&name]).exits_with(125);
-    assert!(refused.stderr.contains("hint:"), "{refused:?}");
+    assert!(refused.stderr.contains("credentials"), "{refused:?}");
     let docker = "home/.docker/config.json";
     images.env.write(docker, auths(&images, WRONG));
     let refused = images.pull(&[&name]).exits_with(125);
@@ -404,23 +421,21 @@ fn a_pull_goes_on_where_it_was_cut() {
     let images = require!(Images::new());
     let image = images.version("one");
     // Nothing that compresses.
-    let noise = images.root.join("noise");
+    let tree = images.root.join("tree");
+    fs::create_dir(&tree).expect("a directory");
+    let noise = tree.join("noise");
     let made = std::process::Command::new("dd")
         .args(["if=/dev/urandom", "bs=1M", "count=4", "status=none"])
         .arg(format!("of={}", noise.display()))
         .status();
     assert!(made.expect("dd").success());
-    image.add_tree(&noise, "/noise").expect("a layer");
+    image.add_tree(&tree, "/").expect("a layer");
     image
         .push(&images.server, "some/image:tag")
         .expect("pushed");
     let proxy = FaultProxy::start(
         images.server.address(),
-        Faults::none().with(
-            Rule::new("*/blobs/*", Fault::CutAfter(3 << 20))
-                .method("GET")
-                .times(3),
-        ),
+        Faults::none().with(Rule::new("*/blobs/*", Fault::CutAfter(3 << 20)).method("GET")),
     )
     .expect("a proxy");
     let name = format!("{}/some/image:tag", proxy.address());

@@ -51,9 +51,7 @@ impl Images {
     pub(super) fn add_file(&self, image: &TestImage, name: &str, content: &str) {
         let tree = tempfile::tempdir_in(self.root.path()).expect("a directory");
         std::fs::write(tree.path().join(name), content).expect("a file");
-        image
-            .add_tree(&tree.path().join(name), &format!("/{name}"))
-            .expect("a layer");
+        image.add_tree(tree.path(), "/").expect("a layer");
     }
 
     /// [`Self::version`], pushed.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hm_vm_testkit::registry::{Fault, FaultProxy, Faults, Rule};
 use hm_vm_testkit::require;
 
-use super::support::Sharing;
+use super::support::{Sharing, warned};
 use crate::pipeline::support::{Events, Project};
 
 /// No two runs of it give the same file, so that it shows which run a result is of; both must be
@@ -130,13 +130,6 @@ fn in_parallel<T: Send>(cases: Vec<T>, run: impl Fn(usize, T) + Sync) {
             });
         }
     });
-}
-
-/// Whether a run told of trouble with the shared cache.
-fn warned(run: &Events) -> bool {
-    run.notices()
-        .iter()
-        .any(|notice| notice.contains("shared cache"))
 }
 
 #[test]

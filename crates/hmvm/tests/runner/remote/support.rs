@@ -142,3 +142,10 @@ pub(super) fn wait(env: &TestEnv, mut child: std::process::Child) -> Run {
         stderr,
     })
 }
+
+/// Whether a run told of trouble with the shared cache.
+pub(super) fn warned(run: &Events) -> bool {
+    run.notices()
+        .iter()
+        .any(|notice| notice.contains("shared cache"))
+}
