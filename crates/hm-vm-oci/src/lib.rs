@@ -16,6 +16,7 @@
 mod archive;
 mod bounded;
 mod credentials;
+mod daemon;
 mod descriptor;
 mod digest;
 mod error;
@@ -31,6 +32,7 @@ mod verified;
 
 pub use archive::{ArchiveWriter, LocalOptions, Members, open_local, open_local_with};
 pub use credentials::CredentialFiles;
+pub use daemon::{DaemonOptions, open_daemon};
 pub use descriptor::{Compression, Descriptor, media};
 pub use digest::{Digest, Hasher};
 pub use error::OciError;

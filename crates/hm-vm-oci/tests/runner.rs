@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests as well")]
 
 mod corpus;
+mod daemon;
 mod local;
 mod registry;

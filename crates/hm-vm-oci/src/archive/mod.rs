@@ -11,6 +11,7 @@ mod scan;
 mod unpacked;
 mod writer;
 
+pub(crate) use open::open_archive;
 pub use open::{LocalOptions, open_local, open_local_with};
 pub use scan::Members;
 pub use writer::ArchiveWriter;

@@ -93,7 +93,12 @@ pub fn open_local_with(path: &Path, options: &LocalOptions) -> Result<Arc<dyn So
     open_archive(file, path, name)
 }
 
-fn open_archive(file: File, path: &Path, name: Option<&str>) -> Result<Arc<dyn Source>, OciError> {
+/// Opens an archive whose content is in `file`; `path` is for messages.
+pub(crate) fn open_archive(
+    file: File,
+    path: &Path,
+    name: Option<&str>,
+) -> Result<Arc<dyn Source>, OciError> {
     let members = Members::scan(file, path)?;
     let is_layout = members.contains(MARKER) && members.contains(INDEX);
     let entries = if is_layout {
