@@ -120,7 +120,8 @@ impl Store {
         let absent = rest.iter().zip(&ground.known);
         let absent = absent.filter(|(_, known)| known.is_none());
         let absent: Vec<&ChainLayer> = absent.map(|(layer, _)| layer).collect();
-        let total = absent.iter().map(|layer| layer.blob.size).sum();
+        let sizes = absent.iter().map(|layer| layer.blob.size);
+        let total = sizes.fold(0, u64::saturating_add);
         progress.begin(ProgressUnit::Bytes, Some(total));
         let injects = injects::bring(&wanted, &adoption.injects)?;
         let brought = missing::bring(&wanted, &absent)?;

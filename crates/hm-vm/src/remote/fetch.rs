@@ -62,7 +62,11 @@ pub(super) async fn fetch(
 ) -> Result<Option<Fetched>> {
     let bytes = found.bytes();
     if bytes > shared.options.max_bytes {
-        tracing::debug!(key, bytes, "a shared result is too large");
+        let what = format!("the shared result of key {key}");
+        let reason = format!("it has more than {} bytes", shared.options.max_bytes);
+        let failure = Failure::lie(what, reason);
+        shared.reading.failed(&failure, Duration::ZERO);
+        shared.spurn(key);
         return Ok(None);
     }
     let stop = Cancellation::new();
