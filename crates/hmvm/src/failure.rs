@@ -159,7 +159,8 @@ fn hint(error: &Error) -> Option<String> {
     let text = match error {
         Error::TimedOut { .. } => "give it more time: --timeout TIME".into(),
         Error::ImageNotFound { .. } => {
-            "hmvm image ls lists the images, hmvm image import PATH NAME makes one".into()
+            "hmvm image ls lists the images; hmvm image pull and hmvm image import bring others"
+                .into()
         }
         Error::SnapshotNotFound { .. } => "hmvm snapshot ls lists the snapshots".into(),
         Error::LimitExceeded { limit, .. } => format!("give it more: --{}", option(*limit)?),

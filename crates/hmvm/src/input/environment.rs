@@ -30,6 +30,8 @@ pub(crate) struct Environment {
     pub(crate) credentials: CredentialFiles,
     /// What is between this machine and registries.
     pub(crate) proxies: Proxies,
+    /// `DOCKER_HOST`.
+    pub(crate) docker_host: Option<String>,
     config: Option<PathBuf>,
     config_home: Option<PathBuf>,
     data_home: Option<PathBuf>,
@@ -60,6 +62,7 @@ impl Environment {
             remote_cache: text("HMVM_REMOTE_CACHE"),
             credentials: CredentialFiles::standard(variable),
             proxies: proxies(),
+            docker_host: text("DOCKER_HOST"),
             config: path("HMVM_CONFIG"),
             config_home: path("XDG_CONFIG_HOME"),
             data_home: path("XDG_DATA_HOME"),

@@ -225,7 +225,7 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (
         &["image", "import", "nowhere", "x"],
         "error: nowhere: No such file or directory (os error 2)\n\
-         hint: hmvm image import PATH NAME takes a directory with a root file system, or a tar archive of one\n",
+         hint: hmvm image import takes a directory with a root file system, a tar archive of one, an OCI layout, or what docker save writes\n",
     ),
     (
         &["completions", "cobol"],

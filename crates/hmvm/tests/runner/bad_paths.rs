@@ -25,8 +25,8 @@ fn what_is_no_image_is_not_imported() {
     std::fs::create_dir(env.path().join("nothing")).expect("a directory");
     env.hmvm(["image", "import", "root", "taken"]).success();
     let before = env.json(["image", "ls", "--json"]);
-    let hint = "hint: hmvm image import PATH NAME takes a directory with a root file system, \
-                or a tar archive of one\n";
+    let hint = "hint: hmvm image import takes a directory with a root file system, a tar archive of one, \
+                an OCI layout, or what docker save writes\n";
     for path in ["letter", "blank", "noise.gz", "nothing"] {
         // The name is one that exists: that image stays as it is.
         let run = env.hmvm(["image", "import", path, "taken"]).exits_with(125);

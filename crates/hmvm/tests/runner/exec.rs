@@ -243,9 +243,11 @@ fn names_that_do_not_exist_are_told() {
     let env = require!(TestEnv::machine());
     for (arguments, expected) in [
         (
-            &["exec", "--image", "nowhere", "--", "true"][..],
+            &[
+                "exec", "--pull", "never", "--image", "nowhere", "--", "true",
+            ][..],
             "error: image \"nowhere\" not found\n\
-             hint: hmvm image ls lists the images, hmvm image import PATH NAME makes one\n",
+             hint: --pull never is set; hmvm image pull nowhere gets it\n",
         ),
         (
             &["exec", "--from", "abcdef", "--", "true"],
@@ -282,7 +284,7 @@ fn names_that_do_not_exist_are_told() {
         (
             &["image", "inspect", "nowhere"],
             "error: image \"nowhere\" not found\n\
-             hint: hmvm image ls lists the images, hmvm image import PATH NAME makes one\n",
+             hint: hmvm image ls lists the images; hmvm image pull and hmvm image import bring others\n",
         ),
         (
             &["image", "rm", "host"],

@@ -65,7 +65,10 @@ fn every_event_is_documented_with_its_fields() {
         (&["--inject", "project", "--", "echo a; echo b >&2"], 0),
         (&["--keep-failed", "--", "exit 3"], 3),
         (&["--timeout", "200ms", "--", "sleep 1000"], 124),
-        (&["--image", "nowhere", "--", "true"], 125),
+        (
+            &["--pull", "never", "--image", "nowhere", "--", "true"],
+            125,
+        ),
         (&["--cache", "off", "--", "true"], 0),
     ];
     for (arguments, code) in kinds {

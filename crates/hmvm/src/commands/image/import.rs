@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
-use hm_vm::oci::{LocalOptions, OciError, Platform, Source, open_local_with};
+use hm_vm::oci::{
+    DaemonOptions, LocalOptions, OciError, Platform, Source, open_daemon, open_local_with,
+};
 use hm_vm::store::{ImageInfo, Store};
 use hm_vm::{Cancellation, Progress};
 
@@ -60,7 +62,7 @@ impl Import {
                 self.image(app, &store, source.as_ref(), &cancel)?
             }
             Place::DockerDaemon(name) => {
-                let source = daemon(name, &store, &cancel)?;
+                let source = daemon(app, name, &store, &cancel)?;
                 self.image(app, &store, source.as_ref(), &cancel)?
             }
         };
@@ -87,9 +89,10 @@ impl Import {
         path: &Path,
         cancel: &Cancellation,
     ) -> anyhow::Result<ImageInfo> {
+        let given = path;
         let path = environment::absolute(path)?;
         if let Err(error) = std::fs::metadata(&path) {
-            let message = format!("{}: {error}", sanitize_path(&path));
+            let message = format!("{}: {error}", sanitize_path(given));
             return Err(Problem::new(message).hint(SOURCE_HINT).into());
         }
         match open_local(&path, None, store, cancel) {
@@ -154,8 +157,39 @@ fn open_local(
 }
 
 /// An image that a Docker on this machine has.
-fn daemon(name: &str, _store: &Store, _cancel: &Cancellation) -> anyhow::Result<Arc<dyn Source>> {
-    Err(Problem::new("docker-daemon: is not supported yet")
-        .hint(format!("docker save -o image.tar {name}"))
-        .into())
+fn daemon(
+    app: &App,
+    name: &str,
+    store: &Store,
+    cancel: &Cancellation,
+) -> anyhow::Result<Arc<dyn Source>> {
+    let progress = Progress::new();
+    let mut options = DaemonOptions {
+        scratch: store.root().to_owned(),
+        progress: progress.clone(),
+        cancel: cancel.clone(),
+        ..DaemonOptions::default()
+    };
+    if let Some(host) = &app.environment.docker_host {
+        options.socket = match host.strip_prefix("unix://") {
+            Some(path) => path.into(),
+            None => {
+                return Err(Problem::new(format!(
+                    "DOCKER_HOST={host}: it is no socket of this machine"
+                ))
+                .hint("docker save -o image.tar NAME writes what hmvm image import reads")
+                .into());
+            }
+        };
+    }
+    let socket = sanitize_path(&options.socket).to_string();
+    bar::during(&app.ui, &progress, || open_daemon(name, &options)).map_err(|error| {
+        match &error {
+            OciError::NotFound { .. } => hinted(error, "docker image ls lists those that it has"),
+            OciError::Unreachable { .. } => {
+                hinted(error, format!("is there a Docker that you may use at {socket}? DOCKER_HOST=unix://PATH names another one"))
+            }
+            _ => error.into(),
+        }
+    })
 }
