@@ -81,14 +81,14 @@ pub(crate) async fn commands_get_what_the_image_says(ctx: &Context<'_>) -> Resul
 
 async fn expect_said(vm: &mut Guest, place: &str) -> Result<()> {
     let stop = Cancellation::new();
-    let cmd = "pwd; printenv HMVM_IMAGE; printenv LANG; printenv HOME; printenv PATH";
+    let cmd = "pwd; echo $HMVM_IMAGE; echo $LANG; echo $HOME; echo $PATH";
     let wanted = "/srv/not there/yet\nsaid\nC\n/root\n/opt/own:/usr/local/bin:/usr/bin:/bin";
     let got = vm.ask_for(&bare(cmd, &stop)).await?;
     ensure!(got == wanted, "V20: {place}: {got:?}");
     let env = [("HMVM_IMAGE".to_owned(), "declared".to_owned())];
     let own = ExecRequest {
         env: &env,
-        ..ExecRequest::new("pwd; printenv HMVM_IMAGE; printenv LANG", &stop)
+        ..ExecRequest::new("pwd; echo $HMVM_IMAGE; echo $LANG", &stop)
     };
     let got = vm.ask_for(&own).await?;
     ensure!(
@@ -129,7 +129,7 @@ pub(crate) async fn the_images_user_runs_commands(ctx: &Context<'_>) -> Result<(
     };
     let mut vm = configured(ctx, &says).await?;
     let stop = Cancellation::new();
-    let cmd = "id -u; id -g; printenv HOME; stat -c '%u %g %a' .";
+    let cmd = "id -u; id -g; echo $HOME; stat -c '%u %g %a' .";
     let got = vm.ask_for(&bare(cmd, &stop)).await?;
     ensure!(got == "1234\n77\n/\n0 0 755", "V20: {got:?}");
     let as_root = ExecRequest {
