@@ -1,6 +1,7 @@
 //! A registry that is down, slow, full or lies costs a warning and a bounded time, never a wrong
 //! result.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -116,20 +117,28 @@ fn project() -> Project {
     project
 }
 
-/// Runs cases on a few threads: most of them wait.
+/// Runs cases on a few threads, as most of them wait; and all of them, as each one tells something.
 fn in_parallel<T: Send>(cases: Vec<T>, run: impl Fn(usize, T) + Sync) {
     let cases = Mutex::new(cases.into_iter().enumerate());
+    let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| {
                 loop {
                     let case = cases.lock().expect("no panic while it is held").next();
                     let Some((number, case)) = case else { return };
-                    run(number, case);
+                    let outcome = catch_unwind(AssertUnwindSafe(|| run(number, case)));
+                    if let Err(panic) = outcome {
+                        let text = panic.downcast_ref::<String>().cloned();
+                        let text = text.unwrap_or_else(|| format!("case {number}"));
+                        failed.lock().expect("no panic while it is held").push(text);
+                    }
                 }
             });
         }
     });
+    let failed = failed.into_inner().expect("no panic while it was held");
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }
 
 #[test]
@@ -161,8 +170,8 @@ fn a_reader_of_a_registry_that_misbehaves_gets_right_results_heavy() {
         let plain_miss = what.contains("404") && kind.method == "GET";
         assert!(
             !executed || warned(&run) || plain_miss,
-            "{what}: nobody says why nothing was taken from the cache: {:#?}",
-            run.all
+            "{what}: nobody says why nothing was taken from the cache: {:?}",
+            run.notices()
         );
         project.assert_clean();
     });
@@ -199,8 +208,8 @@ fn a_writer_to_a_registry_that_misbehaves_gets_right_results_heavy() {
         let shared = read.outcomes().values().all(|outcome| outcome == "cached");
         assert!(
             shared || warned(&run),
-            "{what}: nobody says that results were not shared: {:#?}",
-            run.all
+            "{what}: nobody says that results were not shared: {:?}",
+            run.notices()
         );
     });
 }
@@ -230,7 +239,7 @@ fn what_goes_wrong_once_is_tried_again() {
         let run = project.run_shared(&format!("{}/team/cache", proxy.address()), &[]);
         assert_right(&project, &run, &what);
         let cached = run.outcomes().values().all(|outcome| outcome == "cached");
-        assert!(cached, "{what}: {:#?}", run.all);
+        assert!(cached, "{what}: {:?}", run.notices());
     });
 }
 

@@ -33,8 +33,9 @@ fn change(numbers: &mut Numbers) -> String {
     let directory = numbers.of(&DIRECTORIES);
     let number = numbers.below(1000);
     match numbers.below(14) {
-        0..=2 => format!("echo {number} > {file}"),
-        3 => format!("echo {number} >> {file}"),
+        // A pipe has nobody at its other end.
+        0..=2 => format!("[ -p {file} ] || echo {number} > {file}"),
+        3 => format!("[ -p {file} ] || echo {number} >> {file}"),
         4 => format!("mkdir -p {directory}"),
         5 => format!("rm -rf {file}"),
         6 => format!("rm -rf {directory}; mkdir -p {directory}; echo {number} > {directory}/new"),
