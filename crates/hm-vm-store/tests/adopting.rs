@@ -235,7 +235,7 @@ fn a_chain_is_the_same_after_it_was_flattened() {
     assert!(pair.a.snapshot(last).unwrap().unwrap().layers < 24);
     let kept = pair.a.snapshot_chain(last).unwrap();
     assert_eq!(kept.adoption, before);
-    assert!(kept.pack(0).unwrap().is_none() || kept.pack(29).unwrap().is_none());
+    assert!((0..30).any(|place| kept.pack(place).unwrap().is_none()));
     let merged = pair.a.merged_chain(last).unwrap();
     assert!(merged.adoption.layers.len() < 24 && merged.chain != kept.chain);
     let count = merged.adoption.layers.len();

@@ -56,7 +56,7 @@ mod tests {
             [
                 chain("digest", []),
                 chain("digest", [&a]),
-                "PINNED".to_owned(),
+                "9d6c1ffcde592517890aebff97bc5750b8d5aff98128b3578afd493cc2126400".to_owned(),
             ]
         );
     }
