@@ -52,6 +52,12 @@ impl Import {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
         let cancel = Cancellation::new();
         signals::watch_transfer(&cancel, &app.ui).context("cannot wait for signals")?;
+        if let Place::Path(path) = &self.source
+            && let Err(error) = std::fs::metadata(path)
+        {
+            let message = format!("{}: {error}", sanitize_path(path));
+            return Err(Problem::new(message).hint(SOURCE_HINT).into());
+        }
         let store = app.store()?;
         let info = match &self.source {
             Place::Path(path) => self.path(app, &store, path, &cancel)?,
@@ -89,12 +95,7 @@ impl Import {
         path: &Path,
         cancel: &Cancellation,
     ) -> anyhow::Result<ImageInfo> {
-        let given = path;
         let path = environment::absolute(path)?;
-        if let Err(error) = std::fs::metadata(&path) {
-            let message = format!("{}: {error}", sanitize_path(given));
-            return Err(Problem::new(message).hint(SOURCE_HINT).into());
-        }
         match open_local(&path, None, store, cancel) {
             Ok(source) => self.image(app, store, source.as_ref(), cancel),
             Err(OciError::NoImage { .. }) => {
