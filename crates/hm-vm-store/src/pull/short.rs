@@ -6,6 +6,8 @@
 //! merged ones are not found by their diff ids any more, once nobody else uses them: the next image with one
 //! of them fetches it again.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -61,7 +63,18 @@ pub(super) fn finish<'a>(
             }
         });
     }
+    if linked.is_empty() {
+        // Every VM has a layer below it, which its root directory's attributes come from.
+        linked.push(Final::Own(empty(core)?));
+    }
     shorten(core, linked, cancel)
+}
+
+fn empty(core: &Core) -> Result<PendingLayer<'_>, StoreError> {
+    let tree = core.new_tree()?;
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(tree.path(), mode).context("setting the mode of", tree.path())?;
+    core.adopt(tree, LayerKind::Image)
 }
 
 fn shorten<'a>(
