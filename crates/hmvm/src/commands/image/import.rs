@@ -53,7 +53,7 @@ impl Import {
         let cancel = Cancellation::new();
         signals::watch_transfer(&cancel, &app.ui).context("cannot wait for signals")?;
         if let Place::Path(path) = &self.source
-            && let Err(error) = std::fs::metadata(path)
+            && let Err(error) = std::fs::metadata(environment::absolute(path)?)
         {
             let message = format!("{}: {error}", sanitize_path(path));
             return Err(Problem::new(message).hint(SOURCE_HINT).into());
