@@ -112,9 +112,9 @@ impl LayerWriter<'_> {
         let file = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(failed)?;
         if !attributes.xattrs.iter().any(|(name, _)| name == CAPABILITY) {
             // As the change of its owner does.
-            match rustix::fs::fremovexattr(&file, CAPABILITY) {
-                Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
-                Err(errno) => return Err(failed(errno)),
+            let there = rustix::fs::fgetxattr_query(&file, CAPABILITY).is_ok();
+            if there {
+                rustix::fs::fremovexattr(&file, CAPABILITY).map_err(failed)?;
             }
         }
         let owner = Owner::of(attributes);

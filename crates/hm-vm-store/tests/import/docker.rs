@@ -151,9 +151,13 @@ fn plain_view(view: &View) -> BTreeMap<String, String> {
             FileKind::Fifo => "fifo".into(),
             FileKind::Device | FileKind::Socket => "device".into(),
         };
-        let time = of.modified.duration_since(std::time::UNIX_EPOCH).unwrap();
+        // Whole seconds before 1970 are all that these images have.
+        let (sign, time) = match of.modified.duration_since(std::time::UNIX_EPOCH) {
+            Ok(time) => ("", time),
+            Err(before) => ("-", before.duration()),
+        };
         let line = format!(
-            "{kind} {:o} {}:{} {}.{:09}",
+            "{kind} {:o} {}:{} {sign}{}.{:09}",
             of.mode,
             of.uid,
             of.gid,

@@ -441,6 +441,10 @@ fn times_of_directories_are_kept_in_any_order() {
 
 #[test]
 fn modes_do_not_depend_on_the_mask() {
+    // Others cannot open directories without rights.
+    if !is_root("modes_do_not_depend_on_the_mask") {
+        return;
+    }
     let modes = [0o000, 0o777, 0o666, 0o4777, 0o2666, 0o1777, 0o022];
     let mut entries = Vec::new();
     for mode in modes {
