@@ -367,6 +367,9 @@ fn image_of(layers: &[Vec<u8>], name: &str, at: &Path) {
     builder.finish().unwrap();
 }
 
+/// Name of an image, its layers, and paths of which only Docker tells another time.
+type ByHand = (&'static str, Vec<Vec<u8>>, &'static [&'static str]);
+
 /// Layers as no program makes them, but Docker takes. The paths are those that the archives do not tell of: with
 /// Docker they have the time of the pull.
 #[test]
@@ -382,7 +385,7 @@ fn images_made_by_hand() {
             file("foo/sub/old"),
         ])
     };
-    let images: Vec<(&str, Vec<Vec<u8>>, &[&str])> = vec![
+    let images: Vec<ByHand> = vec![
         (
             "whiteout-before",
             vec![
