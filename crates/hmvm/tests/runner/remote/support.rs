@@ -126,7 +126,7 @@ pub(super) fn wait(env: &TestEnv, mut child: std::process::Child) -> Run {
             if Instant::now() > deadline {
                 child.kill().expect("killed");
                 child.wait().expect("reaped");
-                panic!("hmvm hangs");
+                panic!("hmvm runs for longer than {PATIENCE:?}");
             }
             std::thread::sleep(Duration::from_millis(5));
         };
@@ -145,7 +145,9 @@ pub(super) fn wait(env: &TestEnv, mut child: std::process::Child) -> Run {
 
 /// Whether a run told of trouble with the shared cache.
 pub(super) fn warned(run: &Events) -> bool {
-    run.notices()
-        .iter()
-        .any(|notice| notice.contains("shared cache"))
+    run.stderr.contains("shared cache")
+        || run
+            .notices()
+            .iter()
+            .any(|notice| notice.contains("shared cache"))
 }
