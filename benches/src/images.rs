@@ -64,7 +64,7 @@ impl<'a> Images<'a> {
             .tempdir_in(&bench.folder)
             .context("making a folder for images")?;
         let pipelines =
-            Pipelines::open(program, &bench.folder, &tar).map_err(|why| anyhow!("{why}"))?;
+            Pipelines::open(program, &bench.folder, &bench.tar).map_err(|why| anyhow!("{why}"))?;
         Ok(Self {
             bench,
             server,
