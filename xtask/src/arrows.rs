@@ -12,7 +12,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hm-vm-store", &["hm-vm-core", "hm-vm-oci", "hm-vm-sys"]),
     // Images as others see them; no store.
     ("hm-vm-oci", &["hm-vm-core"]),
-    ("hm-vm-sandbox", &["hm-vm-core", "hm-vm-oci", "hm-vm-store", "hm-vm-sys"]),
+    (
+        "hm-vm-sandbox",
+        &["hm-vm-core", "hm-vm-oci", "hm-vm-store", "hm-vm-sys"],
+    ),
     ("hm-vm-docker", &["hm-vm-core"]),
     ("hm-vm-agent-proto", &[]),
     ("hm-vm-agent", &["hm-vm-agent-proto", "hm-vm-sys"]),
