@@ -17,7 +17,7 @@
 //!
 //! # A shared cache
 //!
-//! A key that has no result here is asked for at a [`RemoteCache`](crate::remote::RemoteCache), if there is one, by whoever
+//! A key that has no result here is asked for at a [`RemoteCache`], if there is one, by whoever
 //! has the turn for it, before anything runs. What that brings is entered like a result of this machine, and is
 //! a hit. Results of this machine are given to it once they are entered. No failure of it is one of the execution.
 //!

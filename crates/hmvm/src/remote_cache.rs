@@ -96,6 +96,10 @@ fn parse_mode(text: &str) -> Result<RemoteCacheMode, String> {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long it may take to store what it has got whole, and how often something is tried again: the run waits for it.
+const STORING_TIMEOUT: Duration = Duration::from_secs(20);
+const RETRIES: u32 = 1;
+
 /// How long the program waits at its end for results to be shared.
 const FINISH_LIMIT: Duration = Duration::from_secs(300);
 
@@ -134,6 +138,8 @@ impl SharedCache {
         let times = RegistryOptions {
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+            storing_timeout: STORING_TIMEOUT,
+            retries: RETRIES,
             ..RegistryOptions::default()
         };
         let client = client_with(app, times, cancel)?;

@@ -23,6 +23,9 @@ pub struct RegistryOptions {
     pub connect_timeout: Duration,
     /// How long the other side may say nothing: 30 s.
     pub idle_timeout: Duration,
+    /// How long a registry may take to store what it has got whole: 2 minutes, and a second more for each 20 MB of
+    /// it, since some of them copy or check it then.
+    pub storing_timeout: Duration,
     /// How often something is tried again without progress: 3 times.
     pub retries: u32,
     /// Ends everything.
@@ -37,6 +40,7 @@ impl Default for RegistryOptions {
             proxies: Proxies::default(),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
+            storing_timeout: Duration::from_secs(120),
             retries: 3,
             cancel: Cancellation::new(),
         }

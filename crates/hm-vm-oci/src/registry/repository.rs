@@ -241,6 +241,10 @@ impl Repository {
             }
             let told = header(&response, &CONTENT_DIGEST);
             let told = told.filter(|told| told.starts_with("sha256:"));
+            // Whatever else answers with success on the way, a page of a proxy for instance, has stored nothing.
+            if response.status() != StatusCode::CREATED && told.is_none() {
+                return Err(session.refusal(&call, response).await);
+            }
             if let Some(told) = told
                 && told != manifest.digest.to_string()
             {

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -24,8 +25,8 @@ use crate::{Descriptor, OciError};
 
 /// How much is read at a time.
 const PIECE: usize = 128 << 10;
-/// How many idle times a registry may take to store what it has got.
-const STORING_PATIENCE: u32 = 4;
+/// The slowest that a registry may store what it has got, in bytes a second, beyond the time that it has anyway.
+const SLOWEST_STORING: u64 = 20_000_000;
 /// A request to begin has an answer without content.
 const MOST_UNWANTED: u64 = 64 << 10;
 
@@ -304,8 +305,13 @@ impl Watched {
             if sent != seen || self.pipe.waits_for_writer() && !all_sent {
                 (seen, since) = (sent, Instant::now());
             }
-            let patience = if all_sent { STORING_PATIENCE } else { 1 };
-            if since.elapsed() > idle * patience + session.client.options.connect_timeout {
+            let options = &session.client.options;
+            let patience = if all_sent {
+                options.storing_timeout + Duration::from_secs(self.size / SLOWEST_STORING)
+            } else {
+                idle + options.connect_timeout
+            };
+            if since.elapsed() > patience {
                 let reason = "it takes nothing more";
                 return Err(Failure::for_now(call.doing.unreachable(reason)));
             }

@@ -6,7 +6,6 @@ use hm_vm_core::{Cancellation, Progress, ProgressUnit, SnapshotId};
 use hm_vm_oci::Source;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::hold::{Held, layer_of};
 use super::id::{ChainInject, ChainLayer, chains};
 use super::injects::{self, Inject};
 use super::missing::{self, Wanted};
@@ -15,6 +14,7 @@ use crate::background::flatten::RUN;
 use crate::db::Failure;
 use crate::db::stack;
 use crate::error::StoreError;
+use crate::layers::{Held, layer_of};
 use crate::store::{Store, now_micros};
 
 /// Most layers that a chain may have.

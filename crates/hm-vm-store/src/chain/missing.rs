@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hm_vm_core::{Cancellation, Progress};
 use hm_vm_oci::{OciError, Source};
 
-use super::hold::{Held, layer_of};
 use super::id::ChainLayer;
 use crate::db::stack::LayerKind;
 use crate::error::StoreError;
 use crate::layer_lock::LayerLock;
-use crate::layers::LayerRequest;
+use crate::layers::{Held, LayerRequest};
 use crate::store::{PendingLayer, Store};
 
 /// Layers that are brought at once, at most.
@@ -123,17 +122,18 @@ fn bring_one(
 ) -> Result<i64, StoreError> {
     let core = wanted.store.core();
     let lock = LayerLock::take(&core.layout, &layer.diff_id, wanted.cancel)?;
-    let known = done.held.find("looking for a layer", |tx| {
-        let known = layer_of(tx, &layer.diff_id)?;
-        Ok((known.into_iter().collect(), known))
-    })?;
-    if let Some(known) = known {
+    if let [Some(known)] = done.held.known(&[layer.diff_id])?[..] {
         wanted.progress.add(layer.blob.size);
         return Ok(known);
     }
     let pending = unpack(wanted, layer, stop)?;
     done.bytes += layer.blob.size;
-    let number = done.held.publish(pending, layer)?;
+    let number = done.held.publish(
+        pending,
+        LayerKind::Commit,
+        &layer.diff_id,
+        Some(&layer.blob),
+    )?;
     drop(lock);
     Ok(number)
 }

@@ -18,11 +18,11 @@
 //!   [`injects`] what is known of injected trees, [`hold`] keeps what it stands on.
 
 mod adopt;
-mod hold;
 mod id;
 mod injects;
 mod missing;
 mod own;
+mod plan;
 
 pub use adopt::{Adopted, Adoption};
 pub use id::{ChainInject, ChainLayer};

@@ -152,9 +152,22 @@ impl<'a> ArchiveReader<'a> {
     fn skip_rest(&mut self) -> Result<(), ImportError> {
         let mut buffer = [0; 16 * 1024];
         while self.read_data(&mut buffer)? > 0 {}
-        self.data_left = self.padding;
-        self.padding = 0;
-        while self.read_data(&mut buffer)? > 0 {}
+        self.skip_padding()
+    }
+
+    /// Some programs leave the last block as long as its data, and Docker takes that: an input that ends here ends as one
+    /// does without an end mark.
+    fn skip_padding(&mut self) -> Result<(), ImportError> {
+        let mut buffer = [0; BLOCK];
+        while self.padding > 0 {
+            let most = usize::try_from(self.padding).map_or(BLOCK, |left| left.min(BLOCK));
+            match self.input.read(&mut buffer[..most]) {
+                Ok(0) => self.padding = 0,
+                Ok(count) => self.padding -= count as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failure(error)),
+            }
+        }
         Ok(())
     }
 

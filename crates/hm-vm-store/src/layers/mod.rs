@@ -1,6 +1,7 @@
 //! Layers as others have them, OCI archives, made layers of the store.
 
 mod decoder;
+mod hold;
 mod inflow;
 mod links;
 mod outcome;
@@ -9,4 +10,5 @@ mod tests;
 mod unpack;
 mod windows;
 
+pub(crate) use hold::{Held, layer_of};
 pub(crate) use outcome::LayerRequest;

@@ -5,13 +5,13 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::ImageLayer;
 use super::count::Count;
-use super::hold::Held;
 use super::image::Known;
 use super::short::Final;
 use crate::background::Job;
 use crate::db::Failure;
 use crate::db::stack::{self, LayerKind};
 use crate::error::StoreError;
+use crate::layers::Held;
 use crate::store::{NewImage, Pulled, Store, image_rows, now_micros};
 
 /// What an image is entered with.
@@ -91,7 +91,7 @@ impl Store {
         layers: Vec<Final<'_>>,
         size: Count,
         notices: &[String],
-        held: Held<'_>,
+        held: Held,
     ) -> Result<(), StoreError> {
         let described = ImageLayer::all(entry.image);
         let described = serde_json::to_string(&described).unwrap_or_default();

@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hm_vm_core::{Cancellation, Progress, ProgressUnit};
-use hm_vm_oci::{OciError, Source};
+use hm_vm_oci::{Digest, OciError, Source};
 
 use super::count::{Count, count};
-use super::hold::Held;
 use super::{ImageLayer, PullOptions};
+use crate::db::stack::LayerKind;
 use crate::error::{Context, StoreError};
 use crate::import::LowerLink;
 use crate::layer_lock::LayerLock;
-use crate::layers::LayerRequest;
+use crate::layers::{Held, LayerRequest};
 use crate::store::{PendingLayer, Store};
 use crate::transfer::TransferPart;
 
@@ -46,7 +46,7 @@ pub(super) struct Layers<'a> {
     pub(super) size: Count,
     pub(super) notices: Vec<String>,
     /// Keeps them.
-    pub(super) held: Held<'a>,
+    pub(super) held: Held,
 }
 
 /// What one pull works with.
@@ -85,7 +85,8 @@ impl<'a> Pull<'a> {
     /// Brings these layers, which are all different ones.
     pub(super) fn bring(self, layers: &[&ImageLayer]) -> Result<Layers<'a>, StoreError> {
         let mut held = Held::new(self.store);
-        let known = held.known(layers.iter().map(|layer| &layer.diff_id))?;
+        let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
+        let known = held.known(&diff_ids)?;
         let mut done = Done {
             layers: Vec::new(),
             size: Count::default(),
@@ -168,7 +169,7 @@ impl<'a> Pull<'a> {
 
 impl<'a> Shared<'a, '_> {
     /// What each thread does. Returns what holds the layers that it brought.
-    fn work(&self) -> Held<'a> {
+    fn work(&self) -> Held {
         let mut held = Held::new(self.pull.store);
         while !self.stop.load(Ordering::Relaxed) {
             let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
@@ -197,7 +198,7 @@ impl<'a> Shared<'a, '_> {
     fn bring_one(
         &self,
         job: &Job<'_>,
-        held: &mut Held<'a>,
+        held: &mut Held,
     ) -> Result<(Brought<'a>, Count, Vec<String>), StoreError> {
         let Pull {
             store,
@@ -207,7 +208,7 @@ impl<'a> Shared<'a, '_> {
         let core = store.core();
         let layer = job.layer;
         let _lock = LayerLock::take(&core.layout, &layer.diff_id, &options.cancel)?;
-        if let [Some(number)] = held.known([&layer.diff_id].into_iter())?[..] {
+        if let [Some(number)] = held.known(&[layer.diff_id])?[..] {
             let count = self.pull.count(number)?;
             return Ok((Brought::Shared(number), count, Vec::new()));
         }
@@ -228,7 +229,12 @@ impl<'a> Shared<'a, '_> {
             entries: unpacked.entries,
         };
         let brought = if unpacked.needs_lower.is_empty() {
-            Brought::Shared(held.publish(unpacked.pending, layer)?)
+            Brought::Shared(held.publish(
+                unpacked.pending,
+                LayerKind::Image,
+                &layer.diff_id,
+                layer.known_blob().as_ref(),
+            )?)
         } else {
             Brought::Unlinked(unpacked.pending, unpacked.needs_lower)
         };

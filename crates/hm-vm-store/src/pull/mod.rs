@@ -15,7 +15,6 @@
 
 mod count;
 mod enter;
-mod hold;
 mod image;
 mod layers;
 mod options;

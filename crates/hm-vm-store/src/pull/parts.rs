@@ -25,14 +25,19 @@ impl ImageLayer {
             .collect()
     }
 
-    /// The media type under which other layers of that compression are known.
-    pub(super) fn media_type(&self) -> Option<&'static str> {
-        match self.blob.compression() {
-            Compression::None => Some(media::LAYER),
-            Compression::Gzip => Some(media::LAYER_GZIP),
-            Compression::Zstd => Some(media::LAYER_ZSTD),
-            Compression::Unknown => None,
-        }
+    /// Its archive, under the media type by which other layers of that compression are known.
+    pub(super) fn known_blob(&self) -> Option<Descriptor> {
+        let media_type = match self.blob.compression() {
+            Compression::None => media::LAYER,
+            Compression::Gzip => media::LAYER_GZIP,
+            Compression::Zstd => media::LAYER_ZSTD,
+            Compression::Unknown => return None,
+        };
+        Some(Descriptor::new(
+            media_type,
+            self.blob.digest,
+            self.blob.size,
+        ))
     }
 }
 

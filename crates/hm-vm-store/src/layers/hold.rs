@@ -1,9 +1,8 @@
-//! Keeping layers from being collected while something is made of them.
+//! Keeping layers from being collected while an image or a snapshot is made of them.
 
-use hm_vm_oci::Digest;
+use hm_vm_oci::{Descriptor, Digest};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::id::ChainLayer;
 use crate::background::Job;
 use crate::db::Failure;
 use crate::db::stack::{self, LayerKind};
@@ -12,7 +11,7 @@ use crate::store::{PendingLayer, Store};
 
 /// Layers that stay as long as this does. Dies with its process: a later one gives them back.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     store: Store,
     /// Leases, each with its stack.
     leases: Vec<(i64, i64)>,
@@ -20,7 +19,7 @@ pub(super) struct Held {
 
 impl Held {
     /// Nothing yet.
-    pub(super) fn new(store: &Store) -> Self {
+    pub(crate) fn new(store: &Store) -> Self {
         Self {
             store: store.clone(),
             leases: Vec::new(),
@@ -28,7 +27,7 @@ impl Held {
     }
 
     /// Runs `find` and holds the layers that it names, in one transaction.
-    pub(super) fn find<T>(
+    pub(crate) fn find<T>(
         &mut self,
         doing: &'static str,
         find: impl FnOnce(&Transaction<'_>) -> Result<(Vec<i64>, T), Failure>,
@@ -43,30 +42,36 @@ impl Held {
         Ok(found)
     }
 
-    /// Makes a new layer visible, under its diff id, and holds it.
-    pub(super) fn publish(
+    /// Finds the layers that are here, by the digests of their archives, and holds them.
+    pub(crate) fn known(&mut self, diff_ids: &[Digest]) -> Result<Vec<Option<i64>>, StoreError> {
+        self.find("looking for layers", |tx| {
+            let known: Vec<Option<i64>> = diff_ids
+                .iter()
+                .map(|diff_id| layer_of(tx, diff_id))
+                .collect::<rusqlite::Result<_>>()?;
+            Ok((known.iter().flatten().copied().collect(), known))
+        })
+    }
+
+    /// Makes a new layer visible, under its diff id, and holds it. `blob` is its archive as it came, if others of that
+    /// compression are known by its media type.
+    pub(crate) fn publish(
         &mut self,
         pending: PendingLayer<'_>,
-        layer: &ChainLayer,
+        kind: LayerKind,
+        diff_id: &Digest,
+        blob: Option<&Descriptor>,
     ) -> Result<i64, StoreError> {
         let (core, number) = (self.store.core(), pending.layer());
-        let (diff_id, blob) = (layer.diff_id.to_string(), &layer.blob);
         let lease = core.db.write("publishing a layer", |tx| {
-            stack::publish_layer(tx, number, LayerKind::Commit)?;
+            stack::publish_layer(tx, number, kind)?;
             tx.prepare_cached(
                 "INSERT OR IGNORE INTO layer_diffs (diff_id, layer) VALUES (?1, ?2)",
             )?
-            .execute(params![diff_id, number])?;
-            tx.prepare_cached(
-                "INSERT OR IGNORE INTO layer_blobs (diff_id, media_type, digest, size)
-                 VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![
-                diff_id,
-                blob.media_type,
-                blob.digest.to_string(),
-                blob.size
-            ])?;
+            .execute(params![diff_id.to_string(), number])?;
+            if let Some(blob) = blob {
+                note_blob(tx, diff_id, blob)?;
+            }
             lease(tx, core.session.id, vec![number])
         })?;
         pending.published();
@@ -76,13 +81,13 @@ impl Held {
     }
 
     /// Holds what another one held as well.
-    pub(super) fn join(&mut self, mut other: Self) {
+    pub(crate) fn join(&mut self, mut other: Self) {
         self.leases.append(&mut other.leases);
     }
 
     /// Gives everything back inside a transaction. To be followed by [`given_back`](Self::given_back) when that was
     /// committed. Returns whether any layer was doomed.
-    pub(super) fn give_back(&self, tx: &Transaction<'_>) -> Result<bool, Failure> {
+    pub(crate) fn give_back(&self, tx: &Transaction<'_>) -> Result<bool, Failure> {
         let session = self.store.core().session.id;
         let mut doomed = false;
         for &(lease, stack) in &self.leases {
@@ -93,7 +98,7 @@ impl Held {
         Ok(doomed)
     }
 
-    pub(super) fn given_back(mut self) {
+    pub(crate) fn given_back(mut self) {
         self.leases.clear();
     }
 }
@@ -114,6 +119,25 @@ impl Drop for Held {
     }
 }
 
+/// Remembers what the archive of a layer is when it is compressed.
+pub(crate) fn note_blob(
+    tx: &Transaction<'_>,
+    diff_id: &Digest,
+    blob: &Descriptor,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT OR IGNORE INTO layer_blobs (diff_id, media_type, digest, size)
+         VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![
+        diff_id.to_string(),
+        blob.media_type,
+        blob.digest.to_string(),
+        blob.size
+    ])?;
+    Ok(())
+}
+
 /// A stack of these layers, leased. `None` when there are none.
 fn lease(
     tx: &Transaction<'_>,
@@ -132,7 +156,7 @@ fn lease(
 }
 
 /// The layer that holds what an archive holds, if it is here.
-pub(super) fn layer_of(connection: &Connection, diff_id: &Digest) -> rusqlite::Result<Option<i64>> {
+pub(crate) fn layer_of(connection: &Connection, diff_id: &Digest) -> rusqlite::Result<Option<i64>> {
     connection
         .prepare_cached(
             "SELECT layer FROM layer_diffs JOIN layers ON layers.id = layer
