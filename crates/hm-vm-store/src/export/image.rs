@@ -11,6 +11,8 @@ use super::held::HeldStack;
 use super::options::{ExportOptions, ExportReport, ImageFormat};
 use super::sending::{Sender, Sent, pieces};
 use crate::error::StoreError;
+use crate::layers::OWN_LAYER;
+use crate::pull::ImageLayer;
 use crate::store::Store;
 
 /// Longest lineage that is told.
@@ -116,7 +118,17 @@ impl Store {
             _ => (Vec::new(), stack.base, &stack.layers[..]),
         };
         let most = options.max_layers.saturating_sub(sent.len());
-        sent.extend(sender.send_all(&pieces(rest, most))?);
+        let mut packed = sender.send_all(&pieces(rest, most))?;
+        let others: Vec<ImageLayer> = version
+            .and_then(|version| serde_json::from_str(version.layers.as_deref()?).ok())
+            .unwrap_or_default();
+        for layer in &mut packed {
+            if others.iter().all(|other| other.diff_id != layer.diff_id) {
+                let mark = (OWN_LAYER.to_owned(), "1".to_owned());
+                layer.blob.annotations.extend([mark]);
+            }
+        }
+        sent.extend(packed);
         let diff_ids: Vec<Digest> = sent.iter().map(|sent| sent.diff_id).collect();
         let config = NewConfig {
             base: version.and_then(|version| version.config.as_deref()),

@@ -11,4 +11,4 @@ mod unpack;
 mod windows;
 
 pub(crate) use hold::{Held, layer_of};
-pub(crate) use outcome::LayerRequest;
+pub(crate) use outcome::{LayerRequest, OWN_LAYER};

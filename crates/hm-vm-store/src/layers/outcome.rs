@@ -7,6 +7,10 @@ use crate::db::stack::LayerKind;
 use crate::import::{LayerLimits, LowerLink};
 use crate::store::PendingLayer;
 
+/// Annotation of layers that this program packed: they say of the root and of times before 1970 what is so, where
+/// Docker does not listen.
+pub(crate) const OWN_LAYER: &str = "dev.hm-vm.layer";
+
 /// Which layer to unpack, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerRequest {

@@ -13,7 +13,7 @@ use crate::db::stack::LayerKind;
 use crate::error::{Context, StoreError};
 use crate::import::LowerLink;
 use crate::layer_lock::LayerLock;
-use crate::layers::{Held, LayerRequest};
+use crate::layers::{Held, LayerRequest, OWN_LAYER};
 use crate::store::{PendingLayer, Store};
 use crate::transfer::TransferPart;
 
@@ -213,6 +213,7 @@ impl<'a> Shared<'a, '_> {
             return Ok((Brought::Shared(number), count, Vec::new()));
         }
         let request = LayerRequest {
+            root_entry: layer.blob.annotations.contains_key(OWN_LAYER),
             limits: options.limits,
             progress: job.progress.clone(),
             cancel: options.cancel.clone(),

@@ -242,8 +242,14 @@ fn what_is_no_archive_is_not_called_a_cut_off_one() {
         assert_invalid(Place::new().unpack(other), known);
     }
     let archive = Archive::default().directory("d").file("f", "content").end();
-    for cut in [300, 511, 700, 1100] {
+    for cut in [300, 511, 700, 1024 + 6] {
         assert_invalid(Place::new().unpack(&archive[..cut]), "cut off");
+    }
+    // Without the padding of the last block, all is there that was to be there.
+    for enough in [1024 + 7, 1100] {
+        let report = Place::new().unpack(&archive[..enough]).unwrap();
+        assert_eq!(report.bytes, 7);
+        assert!(report.notices[0].contains("no end mark"));
     }
     for damaged in [0, 600] {
         let mut archive = archive.clone();

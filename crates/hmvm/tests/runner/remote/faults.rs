@@ -120,12 +120,15 @@ fn project() -> Project {
     project
 }
 
-/// Runs cases on a few threads, as most of them wait; and all of them, as each one tells something.
+/// Runs that go on at once.
+const AT_ONCE: usize = 24;
+
+/// Runs cases on many threads, as most of them wait; and all of them, as each one tells something.
 fn in_parallel<T: Send>(cases: Vec<T>, run: impl Fn(usize, T) + Sync) {
     let cases = Mutex::new(cases.into_iter().enumerate());
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..6 {
+        for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 loop {
                     let case = cases.lock().expect("no panic while it is held").next();
