@@ -14,7 +14,9 @@ use hm_vm_oci::{Descriptor, Digest, OciError, RawManifest, Source};
 use hm_vm_store::{Adopted, Adoption, Base, Store, StoreError, View, VmFiles};
 use tempfile::TempDir;
 
-use crate::common::{assert_clean, contents, layer_count, read, upper, white_out, write};
+use crate::common::{
+    assert_clean, contents, layer_count, open_after_kill, read, upper, white_out, write,
+};
 
 /// Blobs in memory, which may lie.
 #[derive(Default)]
@@ -554,7 +556,7 @@ fn a_killed_adoption_leaves_a_whole_store() {
         child.kill().unwrap();
         child.wait().unwrap();
         kills += 1;
-        let store = Store::open(&root.join("b")).unwrap();
+        let store = open_after_kill(&root.join("b"));
         store.collect_unused().unwrap();
         assert_clean(&store);
         if store.snapshot_exists(last).unwrap() {

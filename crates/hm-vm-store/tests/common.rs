@@ -102,6 +102,18 @@ pub(crate) fn assert_clean(store: &Store) {
     assert_eq!(entries(store, "tmp"), 0, "tmp");
 }
 
+/// Opens a store whose user was killed, once nobody else holds it: work inside a user namespace is done by a process
+/// that dies a moment after its parent, and holds the session until then.
+pub(crate) fn open_after_kill(root: &std::path::Path) -> Store {
+    let began = std::time::Instant::now();
+    loop {
+        let store = Store::open(root).unwrap();
+        if entries(&store, "sessions") == 1 || began.elapsed().as_secs() > 10 {
+            return store;
+        }
+    }
+}
+
 /// Skips a test visibly where a privilege is missing; fails it where CI promises the privilege.
 #[must_use]
 pub(crate) fn is_root_or_skip(test: &str) -> bool {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hm_vm_store::{Base, Store};
 
-use crate::common::{Fixture, assert_clean, contents, read, write};
+use crate::common::{Fixture, assert_clean, contents, open_after_kill, read, write};
 use crate::worker;
 
 /// How long the killing goes on, and how often it happens at most.
@@ -37,23 +37,11 @@ fn a_killed_process_leaves_a_whole_store() {
         child.wait().unwrap();
         killed += 1;
         if killed % 10 == 0 {
-            check(&reopen(&root));
+            check(&open_after_kill(&root));
         }
     }
-    check(&reopen(&root));
+    check(&open_after_kill(&root));
     assert!(killed >= 50, "only {killed} kills in {TIME:?}");
-}
-
-/// Opens the store once nobody else holds it. An ordinary user's work on files is done by a process
-/// that shares the dead one's files; the kernel kills it, but nobody can wait for that.
-fn reopen(root: &Path) -> Store {
-    let began = Instant::now();
-    loop {
-        let store = Store::open(root).unwrap();
-        if crate::common::entries(&store, "sessions") == 1 || began.elapsed() > TIME {
-            return store;
-        }
-    }
 }
 
 /// Every snapshot can be read and forked, and nothing is left over.

@@ -9,7 +9,7 @@ use hm_vm_store::import::LayerLimits;
 use hm_vm_store::{PullOptions, Store, StoreError};
 
 use super::support::{Memory, empty_store, files, tar};
-use crate::common::{assert_clean, entries};
+use crate::common::{assert_clean, entries, open_after_kill};
 use crate::worker;
 
 fn layers() -> Vec<Vec<u8>> {
@@ -141,7 +141,7 @@ fn a_killed_pull_leaves_nothing_for_the_next_session() {
         child.kill().unwrap();
         child.wait().unwrap();
         killed += 1;
-        let store = reopen(&root);
+        let store = open_after_kill(&root);
         assert_clean(&store);
         if store.image("killed").unwrap().is_some() {
             assert_eq!(files(&store, "killed").len(), 12);
@@ -150,15 +150,4 @@ fn a_killed_pull_leaves_nothing_for_the_next_session() {
         assert_empty(&store);
     }
     assert!(killed >= 5, "only {killed} kills in {TIME:?}");
-}
-
-/// Opens the store once nobody else holds it: see the tests of crashes.
-fn reopen(root: &std::path::Path) -> Store {
-    let began = Instant::now();
-    loop {
-        let store = Store::open(root).unwrap();
-        if entries(&store, "sessions") == 1 || began.elapsed() > TIME {
-            return store;
-        }
-    }
 }
