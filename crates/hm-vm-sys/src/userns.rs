@@ -187,6 +187,7 @@ impl UserNamespace {
         let mut job = Job {
             namespace: self.fd.as_raw_fd(),
             single: self.mapping == Mapping::Single,
+            caller: std::process::id(),
             work: Some(work),
             outcome: Outcome::Died,
         };
@@ -253,6 +254,8 @@ enum Outcome<T> {
 struct Job<F, T> {
     namespace: RawFd,
     single: bool,
+    /// The process that waits.
+    caller: u32,
     work: Option<F>,
     outcome: Outcome<T>,
 }
@@ -265,7 +268,8 @@ fn entry_of<F: FnOnce() -> T, T>(_job: &Job<F, T>) -> extern "C" fn(*mut libc::c
 extern "C" fn run_job<F: FnOnce() -> T, T>(argument: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `run` passes a pointer to its own `Job<F, T>` and is suspended while we run.
     let job = unsafe { &mut *argument.cast::<Job<F, T>>() };
-    job.outcome = match enter(job.namespace, job.single).and_then(|()| die_with_caller()) {
+    job.outcome = match enter(job.namespace, job.single).and_then(|()| die_with_caller(job.caller))
+    {
         Err((doing, errno)) => Outcome::Failed(doing, errno),
         Ok(()) => match job.work.take() {
             Some(work) => Outcome::Done(catch_unwind(AssertUnwindSafe(work))),
@@ -277,8 +281,8 @@ extern "C" fn run_job<F: FnOnce() -> T, T>(argument: *mut libc::c_void) -> libc:
 }
 
 /// Has the kernel kill this process when the waiting thread dies. It shares that one's files, and
-/// with them locks that say "alive".
-fn die_with_caller() -> Result<(), (&'static str, i32)> {
+/// with them locks that say "alive". Fails when it is dead already: nobody would ever wake this process then.
+fn die_with_caller(caller: u32) -> Result<(), (&'static str, i32)> {
     // SAFETY: no pointers.
     let result = unsafe {
         libc::syscall(
@@ -294,7 +298,13 @@ fn die_with_caller() -> Result<(), (&'static str, i32)> {
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
         return Err(("tying work to its caller", errno));
     }
-    Ok(())
+    // SAFETY: no pointers. Past libc, as it shares the caller's memory.
+    let parent = unsafe { libc::syscall(libc::SYS_getppid) };
+    if parent == libc::c_long::from(caller) {
+        Ok(())
+    } else {
+        Err(("working for a caller that has died", libc::ESRCH))
+    }
 }
 
 /// Makes the calling process root of the namespace. Allocates nothing.
