@@ -40,6 +40,19 @@ impl<'a> Images<'a> {
         let daemon = bench.daemon.as_ref().map_err(|why| anyhow!("{why}"))?;
         let program = bench.hmvm.clone().map_err(|why| anyhow!("{why}"))?;
         let tar = large_tar(&bench.repository, &bench.folder)?;
+        // Of an earlier run, whose registry had another port: `docker pull` would find its layers.
+        let earlier =
+            succeed(
+                daemon
+                    .client()
+                    .args(["images", "--format", "{{.Repository}}:{{.Tag}}"]),
+            )?;
+        for image in earlier
+            .lines()
+            .filter(|image| image.ends_with("/debian:large"))
+        {
+            succeed(daemon.client().args(["rmi", "--force", image]))?;
+        }
         let server = RegistryServer::start(RegistrySetup::default())?;
         let name = format!("{}/debian:large", server.address());
         let archive = bench.folder.join("large-docker-save.tar");

@@ -30,7 +30,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
 
 fn pull(bench: &Bench, images: Result<&Images<'_>, String>) -> Row {
     let outcomes = race(vec![
-        Racer::of(Who::Ours, images.clone(), bench.rounds(8), |images| {
+        Racer::of(Who::Ours, images.clone(), bench.rounds(6), |images| {
             images.hmvm(Kind::Pull)
         }),
         Racer::of(Who::Docker, images.clone(), bench.rounds(5), |images| {
@@ -54,7 +54,7 @@ fn pull(bench: &Bench, images: Result<&Images<'_>, String>) -> Row {
 
 fn load(bench: &Bench, images: Result<&Images<'_>, String>) -> Row {
     let outcomes = race(vec![
-        Racer::of(Who::Ours, images.clone(), bench.rounds(8), |images| {
+        Racer::of(Who::Ours, images.clone(), bench.rounds(6), |images| {
             images.hmvm(Kind::Archive)
         }),
         Racer::of(Who::Docker, images, bench.rounds(5), |images| {
@@ -77,7 +77,7 @@ fn one_step(bench: &Bench, images: Result<&Images<'_>, String>) -> Row {
     let outcomes = race(vec![Racer::of(
         Who::Ours,
         images,
-        bench.rounds(20),
+        bench.rounds(8),
         |images| images.remote_hit("one", 1),
     )]);
     Row::new(
@@ -92,7 +92,7 @@ fn ten_steps(bench: &Bench, images: Result<&Images<'_>, String>) -> Row {
     let outcomes = race(vec![Racer::of(
         Who::Ours,
         images,
-        bench.rounds(20),
+        bench.rounds(8),
         |images| images.remote_hit("ten", 10),
     )]);
     Row::new(
