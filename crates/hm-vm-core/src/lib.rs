@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod calendar;
 pub mod cancel;
 pub mod capabilities;
 pub mod config;

@@ -47,7 +47,8 @@ pub mod vm;
 mod key_lock;
 
 pub use hm_vm_core::{
-    cancel, capabilities, config, error, event, key, lines, progress, setup, sink, terminal,
+    calendar, cancel, capabilities, config, error, event, key, lines, progress, setup, sink,
+    terminal,
 };
 /// References, manifests and registries of OCI images.
 pub use hm_vm_oci as oci;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hm_vm_core::calendar::civil_date;
 use hm_vm_oci::{Digest, Platform};
 use serde_json::{Map, Value, json};
 
@@ -193,23 +194,6 @@ fn rfc3339(time: SystemTime) -> String {
     }
     text.push('Z');
     text
-}
-
-/// Date of a day counted from 1970-01-01 (Howard Hinnant's `civil_from_days`, for days from 0).
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = match shifted_month {
-        0..=9 => shifted_month + 3,
-        _ => shifted_month - 9,
-    };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
