@@ -16,7 +16,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         "hm-vm-sandbox",
         &["hm-vm-core", "hm-vm-oci", "hm-vm-store", "hm-vm-sys"],
     ),
-    ("hm-vm-docker", &["hm-vm-core"]),
+    // Of the store: what an inject brings and how outputs are written, not where snapshots are. Of sys: the helper.
+    (
+        "hm-vm-docker",
+        &["hm-vm-core", "hm-vm-oci", "hm-vm-store", "hm-vm-sys"],
+    ),
     ("hm-vm-agent-proto", &[]),
     ("hm-vm-agent", &["hm-vm-agent-proto", "hm-vm-sys"]),
     (

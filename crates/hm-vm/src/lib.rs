@@ -50,13 +50,16 @@ pub use hm_vm_core::{
     calendar, cancel, capabilities, config, error, event, key, lines, progress, setup, sink,
     terminal,
 };
+/// The backend of containers: Docker and Podman through the Engine API.
+#[cfg(feature = "docker")]
+pub use hm_vm_docker as docker;
 /// References, manifests and registries of OCI images.
 pub use hm_vm_oci as oci;
 /// The sandbox backend: Linux namespaces and overlayfs on the [`store`].
 #[cfg(feature = "sandbox")]
 pub use hm_vm_sandbox as sandbox;
 /// Images and snapshots on disk.
-#[cfg(feature = "sandbox")]
+#[cfg(any(feature = "docker", feature = "sandbox"))]
 pub use hm_vm_store as store;
 
 pub use hm_vm_core::{

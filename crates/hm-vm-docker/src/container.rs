@@ -1,0 +1,1 @@
+//! Containers: what they are made of, and their removal.

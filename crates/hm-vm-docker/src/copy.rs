@@ -1,0 +1,1 @@
+//! Snapshots in and out, as archives of images.

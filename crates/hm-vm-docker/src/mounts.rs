@@ -1,0 +1,1 @@
+//! Caches and secrets of a command.
