@@ -1,12 +1,12 @@
-//! Removing what was chosen, from the registry and the store.
+//! Removing what was chosen, from the registry and from who keeps snapshots.
 
 use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use anyhow::Result;
 use hm_vm_core::SnapshotId;
-use hm_vm_store::Store;
 
+use super::keeper::{Kept, SnapshotKeeper};
 use super::select::{Candidate, GcPolicy, Reason, select};
 use crate::registry::{Entry, ImageRegistry, SNAPSHOT_GONE};
 
@@ -40,21 +40,25 @@ pub struct Removed {
     pub reason: Reason,
 }
 
-/// Collects the store's snapshots and the registry's entries, as `policy` says. Blocks the thread:
-/// it waits until the store has measured what it holds.
+/// Collects the keeper's snapshots and the registry's entries, as `policy` says. Blocks the thread:
+/// it waits until the keeper has measured what it holds.
 ///
-/// The registry must be the only one with keys for this store: snapshots that it does not hold count
+/// The registry must be the only one with keys for this keeper: snapshots that it does not hold count
 /// as unowned. Safe at any time, beside any number of other processes: an entry that is replaced
 /// meanwhile stays, VMs go on.
 ///
 /// # Errors
 ///
-/// A failure of the registry or the store, at the first removal that fails. What was removed until
+/// A failure of the registry or the keeper, at the first removal that fails. What was removed until
 /// then is whole.
-pub fn collect(registry: &ImageRegistry, store: &Store, policy: &GcPolicy) -> Result<GcReport> {
-    store.flush()?;
+pub fn collect(
+    registry: &ImageRegistry,
+    keeper: &dyn SnapshotKeeper,
+    policy: &GcPolicy,
+) -> Result<GcReport> {
+    keeper.settle()?;
     if !policy.dry_run {
-        registry.remove_doomed(|snapshot| Ok(store.remove_snapshot(snapshot)?))?;
+        registry.remove_doomed(|snapshot| keeper.remove(snapshot))?;
     }
     let mut entries: HashMap<SnapshotId, Vec<Entry>> = HashMap::new();
     // Entries before snapshots: a snapshot that is entered in between counts as unowned, and as
@@ -65,7 +69,7 @@ pub fn collect(registry: &ImageRegistry, store: &Store, policy: &GcPolicy) -> Re
             .or_default()
             .push(entry);
     }
-    let candidates = candidates(store, &entries)?;
+    let candidates = candidates(keeper, &entries)?;
     let mut keys = |snapshot: &SnapshotId| -> Vec<String> {
         let held = entries.remove(snapshot).unwrap_or_default();
         held.into_iter().map(|entry| entry.key).collect()
@@ -86,20 +90,23 @@ pub fn collect(registry: &ImageRegistry, store: &Store, policy: &GcPolicy) -> Re
     for candidate in &candidates {
         entries.remove(&candidate.snapshot);
     }
-    add_lost(store, entries, &mut report)?;
+    add_lost(keeper, entries, &mut report)?;
     if !policy.dry_run {
-        remove(registry, store, &mut report)?;
+        remove(registry, keeper, &mut report)?;
     }
     Ok(report)
 }
 
-fn candidates(store: &Store, entries: &HashMap<SnapshotId, Vec<Entry>>) -> Result<Vec<Candidate>> {
-    let snapshots = store.snapshots()?;
+fn candidates(
+    keeper: &dyn SnapshotKeeper,
+    entries: &HashMap<SnapshotId, Vec<Entry>>,
+) -> Result<Vec<Candidate>> {
+    let snapshots = keeper.kept()?;
     let parents: HashSet<SnapshotId> = snapshots
         .iter()
         .filter_map(|info| info.parent.clone())
         .collect();
-    let candidate = |info: hm_vm_store::SnapshotInfo| {
+    let candidate = |info: Kept| {
         // A leaf frees what nothing else uses, which can be more than its own (what a removed
         // parent left to it alone) or less. What was forked from frees its own in its turn.
         let bytes = if parents.contains(&info.id) {
@@ -121,15 +128,15 @@ fn candidates(store: &Store, entries: &HashMap<SnapshotId, Vec<Entry>>) -> Resul
     Ok(snapshots.into_iter().map(candidate).collect())
 }
 
-/// Adds the entries whose snapshot the store does not have.
+/// Adds the entries whose snapshot is not there.
 fn add_lost(
-    store: &Store,
+    keeper: &dyn SnapshotKeeper,
     entries: HashMap<SnapshotId, Vec<Entry>>,
     report: &mut GcReport,
 ) -> Result<()> {
     for (snapshot, held) in entries {
         // It may have been made after the snapshots were listed.
-        if !store.snapshot_exists(&snapshot)? {
+        if !keeper.has(&snapshot)? {
             report.removed.push(Removed {
                 snapshot,
                 keys: held.into_iter().map(|entry| entry.key).collect(),
@@ -142,7 +149,11 @@ fn add_lost(
 }
 
 /// The entry first, then the snapshot: what a crash leaves in between is unowned.
-fn remove(registry: &ImageRegistry, store: &Store, report: &mut GcReport) -> Result<()> {
+fn remove(
+    registry: &ImageRegistry,
+    keeper: &dyn SnapshotKeeper,
+    report: &mut GcReport,
+) -> Result<()> {
     for removed in &report.removed {
         let by = match removed.reason {
             Reason::Lost => SNAPSHOT_GONE.to_owned(),
@@ -153,10 +164,10 @@ fn remove(registry: &ImageRegistry, store: &Store, report: &mut GcReport) -> Res
         }
         // Somebody may have entered it under another key meanwhile.
         if registry.key_of(&removed.snapshot)?.is_none() {
-            store.remove_snapshot(&removed.snapshot)?;
+            keeper.remove(&removed.snapshot)?;
         }
     }
-    let unused = store.collect_unused()?;
+    let unused = keeper.free_unused()?;
     report.unused_layers = unused.layers;
     report.freed_bytes += unused.bytes;
     Ok(())

@@ -10,10 +10,10 @@
 //! that, snapshots that no key holds are removed at a certain age: ephemeral ones whose pipeline did
 //! not live to remove them, and those that a crash left between snapshot and entry.
 
-#[cfg(feature = "sandbox")]
 mod collect;
+mod keeper;
 mod select;
 
-#[cfg(feature = "sandbox")]
 pub use collect::{GcReport, Removed, collect};
+pub use keeper::{Freed, Kept, SnapshotKeeper};
 pub use select::{Candidate, Choice, GcPolicy, Reason, select};
