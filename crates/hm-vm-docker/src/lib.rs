@@ -38,6 +38,7 @@ mod copy;
 mod doctor;
 mod endpoint;
 mod engine;
+mod environment;
 mod error;
 mod exec;
 mod image;
@@ -58,7 +59,7 @@ mod vm;
 
 pub use backend::DockerBackend;
 pub use doctor::{Finding, FindingState, examine};
-pub use endpoint::{Endpoint, EndpointSearch, TlsFiles};
+pub use endpoint::{Candidate, Endpoint, EndpointSearch, TlsFiles};
 pub use engine::{EngineInfo, EngineKind};
 pub use error::DockerError;
 pub use options::{DockerOptions, PullPolicy};

@@ -1,18 +1,8 @@
 //! What is known of a daemon.
 
 use std::fmt;
-use std::path::Path;
 
-use anyhow::Result;
-use bollard::{API_DEFAULT_VERSION, Docker};
-use hm_vm_core::Error;
-
-use crate::endpoint::Endpoint;
-use crate::error::Doing as _;
-
-/// Seconds that one request may take until its answer begins. Answers that come late by their nature (`wait`, `commit`, `load`) are
-/// asked for with a client of their own.
-const TIME_LIMIT: u64 = 120;
+use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum, SystemVersion};
 
 /// Whose daemon it is. They differ where the Engine API leaves room, and where Podman's form of it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +19,14 @@ impl EngineKind {
         match self {
             Self::Docker => "docker",
             Self::Podman => "podman",
+        }
+    }
+
+    /// At the beginning of sentences, and where it is a name.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Docker => "Docker",
+            Self::Podman => "Podman",
         }
     }
 }
@@ -84,87 +82,43 @@ impl fmt::Display for EngineInfo {
     }
 }
 
-fn unavailable(endpoint: &Endpoint, reason: impl fmt::Display) -> Error {
-    Error::BackendUnavailable {
-        backend: "docker".into(),
-        reason: format!("{endpoint}: {reason}"),
+impl EngineInfo {
+    /// What the daemon's own words say.
+    pub(super) fn new(version: SystemVersion, info: SystemInfo, api: (usize, usize)) -> Self {
+        let components = version.components.unwrap_or_default();
+        let is_podman = components
+            .iter()
+            .any(|component| component.name.contains("Podman"));
+        let status = info.driver_status.unwrap_or_default();
+        let security = info.security_options.unwrap_or_default();
+        Self {
+            kind: if is_podman {
+                EngineKind::Podman
+            } else {
+                EngineKind::Docker
+            },
+            version: version.version.unwrap_or_default(),
+            api,
+            processor: version.arch.unwrap_or_default(),
+            driver: info.driver.unwrap_or_default(),
+            driver_status: status
+                .into_iter()
+                .filter_map(|mut pair| {
+                    let value = pair.pop()?;
+                    Some((pair.pop()?, value))
+                })
+                .collect(),
+            cgroup_version: match info.cgroup_version {
+                Some(SystemInfoCgroupVersionEnum::_2) => 2,
+                _ => 1,
+            },
+            can_limit: CanLimit {
+                cpus: info.cpu_cfs_quota.unwrap_or(false),
+                memory: info.memory_limit.unwrap_or(false),
+                pids: info.pids_limit.unwrap_or(false),
+            },
+            rootless: security.iter().any(|option| option.contains("rootless")),
+            host: info.name.unwrap_or_default(),
+        }
     }
-}
-
-/// Connects without asking anything.
-pub(crate) fn client(endpoint: &Endpoint) -> Result<Docker> {
-    let path = |path: &Path| path.to_str().map(str::to_owned);
-    let made = match endpoint {
-        Endpoint::Unix(socket) => {
-            let Some(socket) = path(socket) else {
-                return Err(unavailable(endpoint, "its path must be UTF-8").into());
-            };
-            Docker::connect_with_unix(&socket, TIME_LIMIT, API_DEFAULT_VERSION)
-        }
-        Endpoint::Tcp { address, tls: None } => {
-            Docker::connect_with_http(&format!("tcp://{address}"), TIME_LIMIT, API_DEFAULT_VERSION)
-        }
-        Endpoint::Tcp {
-            address,
-            tls: Some(files),
-        } => Docker::connect_with_ssl(
-            &format!("tcp://{address}"),
-            &files.key,
-            &files.certificate,
-            &files.ca,
-            TIME_LIMIT,
-            API_DEFAULT_VERSION,
-        ),
-    };
-    made.map_err(|error| unavailable(endpoint, error).into())
-}
-
-/// Connects, and asks who it is.
-pub(super) async fn connect(endpoint: &Endpoint) -> Result<(Docker, EngineInfo)> {
-    let docker = client(endpoint)?
-        .negotiate_version()
-        .await
-        .map_err(|error| unavailable(endpoint, error))?;
-    let version = docker
-        .version()
-        .await
-        .doing("asking the daemon's version")?;
-    let info = docker.info().await.doing("asking what the daemon is")?;
-    let components = version.components.unwrap_or_default();
-    let is_podman = components
-        .iter()
-        .any(|component| component.name.contains("Podman"));
-    let client = docker.client_version();
-    let status = info.driver_status.unwrap_or_default();
-    let security = info.security_options.unwrap_or_default();
-    let info = EngineInfo {
-        kind: if is_podman {
-            EngineKind::Podman
-        } else {
-            EngineKind::Docker
-        },
-        version: version.version.unwrap_or_default(),
-        api: (client.major_version, client.minor_version),
-        processor: version.arch.unwrap_or_default(),
-        driver: info.driver.unwrap_or_default(),
-        driver_status: status
-            .into_iter()
-            .filter_map(|mut pair| {
-                let value = pair.pop()?;
-                Some((pair.pop()?, value))
-            })
-            .collect(),
-        cgroup_version: match info.cgroup_version {
-            Some(bollard::models::SystemInfoCgroupVersionEnum::_2) => 2,
-            _ => 1,
-        },
-        can_limit: CanLimit {
-            cpus: info.cpu_cfs_quota.unwrap_or(false),
-            memory: info.memory_limit.unwrap_or(false),
-            pids: info.pids_limit.unwrap_or(false),
-        },
-        rootless: security.iter().any(|option| option.contains("rootless")),
-        host: info.name.unwrap_or_default(),
-    };
-    Ok((docker, info))
 }

@@ -1,6 +1,8 @@
 //! The daemon: one connection, one runtime, and what is known of it.
 
+mod connect;
 mod info;
+mod reason;
 mod runtime;
 
 use std::fmt;
@@ -12,6 +14,7 @@ use anyhow::{Context as _, Result};
 use bollard::Docker;
 
 use crate::endpoint::Endpoint;
+pub(crate) use connect::ask;
 pub use info::{EngineInfo, EngineKind};
 use runtime::Worker;
 
@@ -48,7 +51,7 @@ impl Engine {
         let worker = Worker::start().context("starting a thread for the daemon")?;
         let endpoint = endpoint.clone();
         let asked = endpoint.clone();
-        let (docker, info) = worker.block_on(async move { info::connect(&asked).await })?;
+        let (docker, info) = worker.block_on(async move { Ok(connect::connect(&asked).await?) })?;
         Ok(Self {
             shared: Arc::new(Shared {
                 docker,

@@ -1,0 +1,110 @@
+//! The way to a daemon.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+use hm_vm_core::Error;
+use tokio::net::UnixStream;
+
+use super::info::{EngineInfo, EngineKind};
+use super::reason;
+use crate::endpoint::Endpoint;
+
+/// Seconds that one request may take until its answer begins. Answers that come late by their nature (`wait`, `commit`, `load`) are
+/// asked for with a client of their own.
+const TIME_LIMIT: u64 = 120;
+/// What this needs: the platform of a container. Docker 20.10 and Podman 4 have it.
+const OLDEST_API: (usize, usize) = (1, 41);
+
+/// Connects, and asks who it is.
+///
+/// # Errors
+///
+/// [`Error::BackendUnavailable`].
+pub(super) async fn connect(endpoint: &Endpoint) -> Result<(Docker, EngineInfo), Error> {
+    let connected = open(endpoint).await;
+    connected.map_err(|reason| Error::BackendUnavailable {
+        backend: EngineKind::Docker.name().into(),
+        reason: format!("{endpoint}: {reason}"),
+    })
+}
+
+/// Asks who listens there, within a time. Blocks the thread, and may be called on any.
+///
+/// # Errors
+///
+/// Why nobody answers, or who answers cannot be used, and what to do.
+pub(crate) fn ask(endpoint: &Endpoint, patience: Duration) -> Result<EngineInfo, String> {
+    let asking = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("starting a runtime: {error}"))?;
+        let answer = runtime.block_on(async {
+            let answer = tokio::time::timeout(patience, open(endpoint)).await;
+            answer.unwrap_or_else(|_| Err(reason::silent(patience)))
+        });
+        // A name that is still being looked up is not waited for.
+        runtime.shutdown_background();
+        answer.map(|(_, info)| info)
+    };
+    // The caller's thread may belong to a runtime, in which no other one can run.
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(asking).join();
+        asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+async fn open(endpoint: &Endpoint) -> Result<(Docker, EngineInfo), String> {
+    if let Endpoint::Unix(socket) = endpoint {
+        // The client's own words do not tell why a socket cannot be used.
+        let connected = UnixStream::connect(socket).await;
+        connected.map_err(|error| reason::of_socket(socket, &error))?;
+    }
+    let failed = |error: bollard::errors::Error| reason::of_client(endpoint, &error);
+    let docker = client(endpoint)?.negotiate_version().await;
+    let docker = docker.map_err(failed)?;
+    let version = docker.version().await.map_err(failed)?;
+    let spoken = docker.client_version();
+    let api = (spoken.major_version, spoken.minor_version);
+    if api < OLDEST_API {
+        return Err(reason::too_old(
+            version.version.as_deref().unwrap_or("unknown"),
+            api,
+            OLDEST_API,
+        ));
+    }
+    let info = docker.info().await.map_err(failed)?;
+    if let Some(system) = info.os_type.as_deref().filter(|system| *system != "linux") {
+        return Err(reason::not_linux(system));
+    }
+    let info = EngineInfo::new(version, info, api);
+    Ok((docker, info))
+}
+
+/// Connects without asking anything.
+fn client(endpoint: &Endpoint) -> Result<Docker, String> {
+    let path = |path: &Path| path.to_str().map(str::to_owned);
+    let made = match endpoint {
+        Endpoint::Unix(socket) => {
+            let socket = path(socket).ok_or("its path must be UTF-8")?;
+            Docker::connect_with_unix(&socket, TIME_LIMIT, API_DEFAULT_VERSION)
+        }
+        Endpoint::Tcp { address, tls: None } => {
+            Docker::connect_with_http(&format!("tcp://{address}"), TIME_LIMIT, API_DEFAULT_VERSION)
+        }
+        Endpoint::Tcp {
+            address,
+            tls: Some(files),
+        } => Docker::connect_with_ssl(
+            &format!("tcp://{address}"),
+            &files.key,
+            &files.certificate,
+            &files.ca,
+            TIME_LIMIT,
+            API_DEFAULT_VERSION,
+        ),
+    };
+    made.map_err(|error| reason::of_client(endpoint, &error))
+}
