@@ -1,5 +1,4 @@
-//! A real registry for tests, a proxy before it that misbehaves as told, images to put into it, and
-//! a Docker daemon to compare with.
+//! A real registry for tests, a proxy before it that misbehaves as told, and images to put into it.
 //!
 //! | Module | What |
 //! |---|---|
@@ -7,19 +6,15 @@
 //! | `access` | [`Request`]: what the server was asked |
 //! | `proxy` | [`FaultProxy`]: cuts, delays, truncates, corrupts, lies |
 //! | `image` | [`TestImage`]: layered images in a layout directory, made by `umoci` |
-//! | `docker` | [`DockerDaemon`]: a `dockerd` of the test's own |
-//! | `process` | programs that die with the test that started them |
 
 mod access;
-mod docker;
 mod image;
-mod process;
 mod proxy;
 mod server;
 mod setup;
 
+pub use crate::engines::DockerDaemon;
 pub use access::Request;
-pub use docker::DockerDaemon;
 pub use image::TestImage;
 pub use proxy::{Fault, FaultProxy, Faults, Passed, Rule};
 pub use server::RegistryServer;

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, Result, bail};
 
 use super::access::Request;
-use super::process::{Lines, PATIENCE, Supervised};
 use super::setup::RegistrySetup;
 use crate::privilege::need_program;
+use crate::process::{Lines, PATIENCE, Supervised};
 use crate::roots::TestRoot;
 
 /// A registry on a loopback port, with its storage in a temporary directory.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::process::{Lines, Supervised};
 use crate::privilege::{need_program, need_root};
+use crate::process::{Lines, Supervised};
 use crate::roots::TestRoot;
 use crate::skip::Skip;
 
@@ -87,6 +87,11 @@ impl DockerDaemon {
     /// The file of its socket.
     pub fn socket(&self) -> PathBuf {
         self.root.join("sock")
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// What the daemon has written about itself.

@@ -13,11 +13,11 @@ use anyhow::{Context, Result};
 use crate::lock::lock;
 
 /// How long anything here may take on a busy machine before the test is given up.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The lines that a program has written so far.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     state: Mutex<State>,
     grown: Condvar,
 }
@@ -30,18 +30,18 @@ struct State {
 
 impl Lines {
     /// All lines so far.
-    pub(super) fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         lock(&self.state).lines.clone()
     }
 
     /// How many lines there are.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         lock(&self.state).lines.len()
     }
 
     /// Waits for a line, from the one of this number on, of which `wanted` makes something. `None`
     /// when the program ends without it, or patience does.
-    pub(super) fn wait_for<T>(
+    pub(crate) fn wait_for<T>(
         &self,
         from: usize,
         mut wanted: impl FnMut(&str) -> Option<T>,
@@ -88,7 +88,7 @@ impl Lines {
 
 /// A running program. It is killed and reaped when this is dropped, and killed by the kernel when
 /// the test's process dies.
-pub(super) struct Supervised {
+pub(crate) struct Supervised {
     child: Child,
     out: Arc<Lines>,
     err: Arc<Lines>,
@@ -113,7 +113,7 @@ impl Supervised {
     /// # Errors
     ///
     /// When it cannot be started.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &[&std::ffi::OsStr],
         environment: &[(&str, &std::ffi::OsStr)],
         out: &Arc<Lines>,
@@ -152,20 +152,25 @@ impl Supervised {
         })
     }
 
+    /// The program's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has written, for messages about what went wrong.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         let mut words = self.out.all();
         words.extend(self.err.all());
         words.join("\n")
     }
 
     /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// Asks it to end by a signal, and waits until it has closed its output.
-    pub(super) fn ask_to_end(&mut self) {
+    pub(crate) fn ask_to_end(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok() {
             self.err.wait_for(usize::MAX, |_| None::<()>);
