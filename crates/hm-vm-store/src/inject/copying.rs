@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hm_vm_core::Progress;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::source::{changed, open_source, reading};
 use super::walk::Stamp;
 use super::{Entry, EntryKind, InjectError, LayerReport, Tree};
-use crate::beneath::{Parents, READ, as_path, join, timestamps};
+use crate::beneath::{Parents, as_path, join, timestamps};
 use crate::content::{BUFFER_BYTES, CopyFailure, Reflink, copy_file};
 
 /// Entries that a thread takes at once: neighbours share their directories.
@@ -141,11 +142,6 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn reading(&self, entry: &Entry<'_>, errno: Errno) -> InjectError {
-        let path = self.copying.host_dir.join(as_path(entry.path));
-        InjectError::file("reading", &path, errno)
-    }
-
     fn writing(&self, path: &[u8], errno: Errno) -> InjectError {
         InjectError::file("writing the layer's", as_path(path), errno)
     }
@@ -183,12 +179,9 @@ impl<'a> Worker<'a> {
 
     /// Copies the file, and makes sure that it is what the scan saw.
     fn copy(&mut self, entry: &Entry<'_>, size: u64, hash: &[u8]) -> Result<(), InjectError> {
-        let (source, stat) = self.open_source(entry)?;
+        let host_dir = self.copying.host_dir;
+        let (source, stat) = open_source(&mut self.host, host_dir, entry, size)?;
         let stamp = Stamp::of(&stat);
-        let regular = FileType::from_raw_mode(stat.st_mode).is_file();
-        if !regular || stamp.size != size || stamp.mode != entry.mode {
-            return Err(changed(entry));
-        }
         // A file that has fewer blocks than its bytes need has holes.
         let holes = u64::try_from(stat.st_blocks).unwrap_or(0) * 512 < stamp.size;
         let path = join(self.copying.place, entry.path);
@@ -199,11 +192,11 @@ impl<'a> Worker<'a> {
         let reflink = &self.copying.reflink;
         let content = match copy_file(&source, &dest, holes, reflink, &mut self.buffer) {
             Ok(content) => content,
-            Err(CopyFailure::Reading(errno)) => return Err(self.reading(entry, errno)),
+            Err(CopyFailure::Reading(errno)) => return Err(reading(host_dir, entry.path, errno)),
             Err(CopyFailure::Writing(errno)) => return Err(self.writing(&path, errno)),
         };
         if content.size != size || content.hash != *hash {
-            return Err(changed(entry));
+            return Err(changed(entry.path));
         }
         rustix::fs::fchmod(&dest, Mode::from_raw_mode(entry.mode))
             .and_then(|()| rustix::fs::futimens(&dest, &timestamps(stamp.mtime_ns)))
@@ -213,29 +206,10 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn open_source(&mut self, entry: &Entry<'_>) -> Result<(OwnedFd, Stat), InjectError> {
-        let opened = self.host.of(entry.path).and_then(|(directory, name)| {
-            let flags = READ | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let source = rustix::fs::openat(directory, name, flags, Mode::empty())?;
-            let stat = rustix::fs::fstat(&source)?;
-            Ok((source, stat))
-        });
-        match opened {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => Err(changed(entry)),
-            opened => opened.map_err(|errno| self.reading(entry, errno)),
-        }
-    }
-
     /// Makes an empty file in the layer. It is readable, because a cloned file is read back.
     fn create(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let (directory, name) = self.dest.of(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         rustix::fs::openat(directory, name, flags, Mode::from(0o600))
-    }
-}
-
-fn changed(entry: &Entry<'_>) -> InjectError {
-    InjectError::ChangedWhileReading {
-        path: as_path(entry.path).to_owned(),
     }
 }

@@ -97,7 +97,7 @@ impl Tree {
     }
 
     /// Number of files and symbolic links.
-    pub(crate) fn file_count(&self) -> u64 {
+    pub fn file_count(&self) -> u64 {
         let is_file = |record: &&Record| !matches!(record.kind, RecordKind::Directory);
         self.records.iter().filter(is_file).count() as u64
     }

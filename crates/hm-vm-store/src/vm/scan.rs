@@ -5,7 +5,7 @@ use std::path::Path;
 use hm_vm_core::{InjectEntry, InjectSource};
 
 use crate::error::StoreError;
-use crate::inject::{self, EntryKind, StatCache, Tree};
+use crate::inject::{self, StatCache, Tree};
 use crate::store::Store;
 
 impl Store {
@@ -35,28 +35,11 @@ impl Store {
     ///
     /// As [`inject_digest_of`](Self::inject_digest_of).
     pub fn inject_entries(&self, source: &InjectSource) -> Result<Vec<InjectEntry>, StoreError> {
-        let tree = self.scan(source)?;
-        let mut found: Vec<InjectEntry> = tree.entries().filter_map(|e| inject_entry(&e)).collect();
-        // Paths that are not UTF-8 may have come out of order.
-        found.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(found)
+        Ok(inject::listed(&self.scan(source)?))
     }
 
     pub(crate) fn scan(&self, source: &InjectSource) -> Result<Tree, StoreError> {
         let cache = StatCache::new(self.core().layout.stat_cache());
         Ok(inject::scan_source(source, &cache)?)
     }
-}
-
-/// An entry as others compare it. `None` for a directory.
-fn inject_entry(entry: &inject::Entry<'_>) -> Option<InjectEntry> {
-    let (kind, hash) = match entry.kind {
-        EntryKind::Directory => return None,
-        EntryKind::File { hash, .. } => ('f', blake3::Hash::from_bytes(hash)),
-        EntryKind::Symlink { target } => ('l', blake3::hash(target)),
-    };
-    Some(InjectEntry {
-        path: String::from_utf8_lossy(entry.path).into_owned(),
-        digest: format!("{kind}{:o}:{}", entry.mode, hash.to_hex()),
-    })
 }
