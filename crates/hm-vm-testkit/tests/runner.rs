@@ -5,6 +5,8 @@
 mod broken;
 #[path = "runner/broken_backend.rs"]
 mod broken_backend;
+#[path = "runner/engines.rs"]
+mod engines;
 #[path = "runner/fake.rs"]
 mod fake;
 #[path = "runner/fake_conformance.rs"]

@@ -46,6 +46,15 @@ impl DockerDaemon {
     ///
     /// When something of [`Self::need`] is missing, or the daemon does not come up.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// As [`start`](Self::start), with more options of `dockerd`.
+    ///
+    /// # Errors
+    ///
+    /// As `start`.
+    pub fn start_with(options: &[&str]) -> Result<Self> {
         let root = TestRoot::new()?;
         let config = root.join("daemon.json");
         fs::write(&config, "{}").with_context(|| format!("writing {}", config.display()))?;
@@ -69,6 +78,7 @@ impl DockerDaemon {
         let unshare = need_program("unshare")?;
         let mut program = vec![unshare.as_os_str()];
         program.extend(arguments.iter().map(OsStr::new));
+        program.extend(options.iter().map(OsStr::new));
         let path = OsStr::new("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         let (out, err): (Arc<Lines>, Arc<Lines>) = Default::default();
         let process = Supervised::start(&program, &[("PATH", path)], &out, &err)?;

@@ -18,6 +18,9 @@ use crate::skip::Skip;
 const CONFIGURATION: &str = "[engine]\nlock_type = \"file\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
     [containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n";
 
+/// Registries of tests speak plain HTTP, which Docker takes from this machine by itself.
+const REGISTRIES: &str = "[[registry]]\nlocation = \"127.0.0.1\"\ninsecure = true\n";
+
 /// A `podman system service` on a socket in a temporary directory, with all that it keeps beside it.
 ///
 /// It ends on drop, and dies with the test's process; its mounts are in a namespace that goes with it.
@@ -61,6 +64,7 @@ impl PodmanService {
         for (name, text) in [
             ("containers.conf", CONFIGURATION),
             ("storage.conf", &storage),
+            ("registries.conf", REGISTRIES),
         ] {
             fs::write(root.join(name), text).with_context(|| format!("writing {}", at(name)))?;
         }
@@ -86,6 +90,7 @@ impl PodmanService {
         let (home, user, temporary) =
             (root.join("home"), root.join("user"), root.join("temporary"));
         let (containers, stored) = (root.join("containers.conf"), root.join("storage.conf"));
+        let registries = root.join("registries.conf");
         let environment = [
             (
                 "PATH",
@@ -96,6 +101,7 @@ impl PodmanService {
             ("TMPDIR", temporary.as_os_str()),
             ("CONTAINERS_CONF", containers.as_os_str()),
             ("CONTAINERS_STORAGE_CONF", stored.as_os_str()),
+            ("CONTAINERS_REGISTRIES_CONF", registries.as_os_str()),
         ];
         let (out, err): (Arc<Lines>, Arc<Lines>) = Default::default();
         let process = Supervised::start(&program, &environment, &out, &err)?;

@@ -1,0 +1,13 @@
+//! The conformance suite on a Docker daemon.
+
+mod support;
+
+use hm_vm_testkit::engines::TestEngine;
+use hm_vm_testkit::skip::Skip;
+use support::ContainerHarness;
+
+async fn docker() -> Result<ContainerHarness, Skip> {
+    ContainerHarness::new(TestEngine::docker()?).await
+}
+
+hm_vm_testkit::conformance_tests!(docker);

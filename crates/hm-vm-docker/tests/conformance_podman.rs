@@ -1,0 +1,13 @@
+//! The conformance suite on a service of Podman's: root's, or the user's own.
+
+mod support;
+
+use hm_vm_testkit::engines::TestEngine;
+use hm_vm_testkit::skip::Skip;
+use support::ContainerHarness;
+
+async fn podman() -> Result<ContainerHarness, Skip> {
+    ContainerHarness::new(TestEngine::podman()?).await
+}
+
+hm_vm_testkit::conformance_tests!(podman);
