@@ -8,7 +8,7 @@ use hm_vm_core::Error;
 use tokio::net::UnixStream;
 
 use super::info::{EngineInfo, EngineKind};
-use super::reason;
+use super::{reason, tls};
 use crate::endpoint::Endpoint;
 
 /// Seconds that one request may take until its answer begins. Answers that come late by their nature (`wait`, `commit`, `load`) are
@@ -62,7 +62,7 @@ async fn open(endpoint: &Endpoint) -> Result<(Docker, EngineInfo), String> {
         let connected = UnixStream::connect(socket).await;
         connected.map_err(|error| reason::of_socket(socket, &error))?;
     }
-    let failed = |error: bollard::errors::Error| reason::of_client(endpoint, &error);
+    let failed = |error: bollard::errors::Error| reason::of_client(&error);
     let docker = client(endpoint)?.negotiate_version().await;
     let docker = docker.map_err(failed)?;
     let version = docker.version().await.map_err(failed)?;
@@ -97,14 +97,7 @@ fn client(endpoint: &Endpoint) -> Result<Docker, String> {
         Endpoint::Tcp {
             address,
             tls: Some(files),
-        } => Docker::connect_with_ssl(
-            &format!("tcp://{address}"),
-            &files.key,
-            &files.certificate,
-            &files.ca,
-            TIME_LIMIT,
-            API_DEFAULT_VERSION,
-        ),
+        } => return tls::client(address, files, TIME_LIMIT),
     };
-    made.map_err(|error| reason::of_client(endpoint, &error))
+    made.map_err(|error| reason::of_client(&error))
 }

@@ -4,6 +4,7 @@ mod connect;
 mod info;
 mod reason;
 mod runtime;
+mod tls;
 
 use std::fmt;
 use std::future::Future;

@@ -7,8 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bollard::errors::Error;
-
-use crate::endpoint::Endpoint;
+use rustls::{CertificateError, Error as TlsError};
 
 /// Of what others write, so much is told.
 const LONGEST_WORDS: usize = 300;
@@ -66,7 +65,7 @@ pub(super) fn too_old(version: &str, api: (usize, usize), needed: (usize, usize)
 }
 
 /// A request failed.
-pub(super) fn of_client(endpoint: &Endpoint, error: &Error) -> String {
+pub(super) fn of_client(error: &Error) -> String {
     match error {
         Error::RequestTimeoutError => "it does not answer: it hangs, or is no daemon".to_owned(),
         Error::DockerResponseServerError { message, .. }
@@ -87,23 +86,23 @@ pub(super) fn of_client(endpoint: &Endpoint, error: &Error) -> String {
         | Error::JsonSerdeError { .. }
         | Error::StrParseError { .. } => "what answers is no Docker API".to_owned(),
         Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } | Error::IOError { .. } => {
-            of_connection(endpoint, error)
+            of_connection(error)
         }
         other => plain(&other.to_string()),
     }
 }
 
 /// The connection could not be made, or broke.
-fn of_connection(endpoint: &Endpoint, error: &Error) -> String {
-    let has_tls = matches!(endpoint, Endpoint::Tcp { tls: Some(_), .. });
+fn of_connection(error: &Error) -> String {
     let inner = innermost(error);
     let words = plain(&inner.to_string());
+    if let Some(reason) = inner.downcast_ref().and_then(of_tls) {
+        return format!("{reason} ({words})");
+    }
     let kind = inner.downcast_ref::<io::Error>().map(io::Error::kind);
     if kind == Some(ErrorKind::ConnectionRefused) {
-        return "nobody listens there (connection refused): start the daemon, or let it listen there".to_owned();
-    }
-    if let (true, Some(reason)) = (has_tls, of_tls(&words)) {
-        return reason;
+        return "nobody listens there (connection refused): start the daemon, or let it listen there"
+            .to_owned();
     }
     // hyper's own words; its type is no dependency of ours.
     if words.contains("invalid HTTP") {
@@ -113,31 +112,48 @@ fn of_connection(endpoint: &Endpoint, error: &Error) -> String {
 }
 
 /// What rustls says, for users.
-fn of_tls(words: &str) -> Option<String> {
-    let is = |part: &str| words.contains(part);
-    let advice = if is("UnknownIssuer") || is("BadSignature") {
-        "its certificate is not signed by the CA in ca.pem: take the CA of this daemon"
-    } else if is("NotValidForName") {
-        "its certificate is for another name: use the host that it was made for"
-    } else if is("Expired") || is("NotValidYet") {
-        "its certificate is not valid at this time: renew it, or set the clock"
-    } else if is("fatal alert") {
-        "it refuses the client's certificate: take a cert.pem and key.pem that are signed by the CA it trusts"
-    } else if is("InvalidContentType") || is("corrupt message") {
-        "it does not speak TLS: unset DOCKER_TLS_VERIFY, or let it listen with --tlsverify"
-    } else {
-        return None;
-    };
-    Some(format!("{advice} ({words})"))
+fn of_tls(error: &TlsError) -> Option<&'static str> {
+    use CertificateError as Bad;
+    Some(match error {
+        TlsError::InvalidCertificate(bad) => match bad {
+            Bad::UnknownIssuer | Bad::BadSignature => {
+                "its certificate is not signed by the CA in ca.pem: take the CA of this daemon"
+            }
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+                "its certificate is for another name: use the host that it was made for"
+            }
+            Bad::Expired
+            | Bad::ExpiredContext { .. }
+            | Bad::NotValidYet
+            | Bad::NotValidYetContext { .. } => {
+                "its certificate is not valid at this time: renew it, or set the clock"
+            }
+            _ => "its certificate cannot be trusted",
+        },
+        TlsError::AlertReceived(_) => {
+            "it refuses the client's certificate: take a cert.pem and key.pem that are signed by the CA it trusts"
+        }
+        TlsError::InvalidMessage(_) => {
+            "it does not speak TLS: unset DOCKER_TLS_VERIFY, or let it listen with --tlsverify"
+        }
+        _ => return None,
+    })
 }
 
 /// What really happened, without the layers around it.
 fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
     let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
+    loop {
+        // An I/O error hides what it was made of: its source is the source of that.
+        let inside: Option<&(dyn StdError + 'static)> = match error.downcast_ref::<io::Error>() {
+            Some(outer) => outer.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+        match inside {
+            Some(inside) => error = inside,
+            None => return error,
+        }
     }
-    error
 }
 
 /// Words of somebody else, fit for a line of a message.
