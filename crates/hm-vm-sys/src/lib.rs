@@ -7,6 +7,7 @@
 //! | [`capabilities`] | which capabilities a VM's commands have |
 //! | [`cgroup`] | limits and accounting through control groups |
 //! | [`disk`] | file systems of limited size |
+//! | [`helper`] | the first process of a container, and how to talk to it |
 //! | [`userns`] | who is root inside a VM, and work done as that root |
 //! | [`launch`] | starting a process in namespaces of its own, from a list of operations |
 //! | [`netns`] | a network that several VMs join |
@@ -19,6 +20,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod disk;
 pub mod error;
+pub mod helper;
 pub mod launch;
 pub mod netns;
 pub mod pasta;
