@@ -6,11 +6,14 @@
 //! | snapshot | image `hm-vm-OWNER:s-NONCE`; it exists while it has that tag |
 //! | an image made of another one, so that it can be used here | image `hm-vm-OWNER:p-DIGEST` |
 //! | state of a VM between two of its containers | image `hm-vm-OWNER:w-SESSION-NONCE` |
+//! | what was a snapshot, and containers use still | image `hm-vm-OWNER:g-NONCE` |
 //! | named cache directory | volume `hm-vm-OWNER-cache-HASH` |
 //! | the helper | volume `hm-vm-helper-HASH`, shared by all owners: its name is its content |
 //! | outbound network | network `hm-vm-outbound`, shared by all owners |
 
 use std::collections::HashMap;
+
+use crate::engine::EngineKind;
 
 /// Label of everything that belongs to an owner: the owner.
 pub(crate) const OWNER: &str = "io.hm-vm.owner";
@@ -24,8 +27,13 @@ pub(crate) const KEY: &str = "io.hm-vm.key";
 pub(crate) const PARENT: &str = "io.hm-vm.parent";
 /// Label of a snapshot: makes two snapshots of one state two images.
 pub(crate) const NONCE: &str = "io.hm-vm.nonce";
+/// Label of a named cache directory: its name.
+pub(crate) const CACHE: &str = "io.hm-vm.cache";
 /// Label of a snapshot: what injects brought to it, see `inject`.
 pub(crate) const INJECTS: &str = "io.hm-vm.injects";
+
+/// Label of a snapshot where the daemon's `commit` cannot say what its image said: that, as JSON.
+pub(crate) const CONFIG: &str = "io.hm-vm.config";
 
 /// Who makes objects: an owner, and one session of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +70,23 @@ impl Identity {
         format!("hm-vm-{}", self.owner)
     }
 
+    /// That, as a daemon of this kind is told it: Podman takes a short name for one of Docker's registry.
+    pub(crate) fn repository_in(&self, kind: EngineKind) -> String {
+        match kind {
+            EngineKind::Docker => self.repository(),
+            EngineKind::Podman => format!("localhost/{}", self.repository()),
+        }
+    }
+
     /// Whether `name` (`repository:tag`, with `localhost/` before it on Podman) is that of a snapshot of this owner.
     pub(crate) fn is_snapshot_tag(&self, name: &str) -> bool {
+        self.tag_of(name).is_some_and(|tag| tag.starts_with("s-"))
+    }
+
+    /// The tag of `name`, if its repository is this owner's.
+    pub(crate) fn tag_of<'a>(&self, name: &'a str) -> Option<&'a str> {
         let name = name.strip_prefix("localhost/").unwrap_or(name);
-        let tag = name
-            .strip_prefix(&self.repository())
-            .and_then(|rest| rest.strip_prefix(':'));
-        tag.is_some_and(|tag| tag.starts_with("s-"))
+        name.strip_prefix(&self.repository())?.strip_prefix(':')
     }
 }
 

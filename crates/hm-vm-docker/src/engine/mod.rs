@@ -16,6 +16,7 @@ use bollard::Docker;
 
 use crate::endpoint::Endpoint;
 pub(crate) use connect::ask;
+pub(crate) use info::Outbound;
 pub use info::{EngineInfo, EngineKind};
 use runtime::Worker;
 
@@ -104,6 +105,14 @@ impl Engine {
         F: Future<Output = Result<()>> + Send + 'static,
     {
         self.shared.worker.later(what.into(), work);
+    }
+
+    /// Runs `work` in the background until it ends or is aborted. Nobody waits for it, and it must not hold the engine.
+    pub(crate) fn spawn<F>(&self, work: F) -> Result<tokio::task::JoinHandle<()>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.worker.spawn(work)
     }
 
     /// Waits until everything that was left for [`later`](Self::later) is done, or the time is over. Blocks. Returns whether all is done.

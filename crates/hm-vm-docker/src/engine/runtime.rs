@@ -65,6 +65,13 @@ impl Worker {
         told.recv().context("talking to the daemon")?
     }
 
+    pub(super) fn spawn<F>(&self, work: F) -> Result<tokio::task::JoinHandle<()>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Ok(self.runtime()?.spawn(work))
+    }
+
     pub(super) fn later<F>(&self, what: String, work: F)
     where
         F: Future<Output = Result<()>> + Send + 'static,
