@@ -61,6 +61,6 @@ pub use store::{
 };
 pub use transfer::{TransferPart, TransferWatch, Unwatched};
 pub use view::{
-    Change, ChangeKind, CopyOptions, CopyReport, DirEntry, FileKind, Metadata, View, WalkEntry,
+    ArchivedOutputs, Change, ChangeKind, CopyOptions, CopyReport, DirEntry, FileKind, Metadata, OpenLinks, OutputPart, View, WalkEntry,
 };
 pub use vm::{Base, InjectReport, Lower, VmFiles};

@@ -22,5 +22,6 @@ mod upload;
 
 pub(crate) use bring::{Inject, RemovePaths};
 pub(crate) use manifests::collect;
+pub(crate) use place::{Found, Place, look};
 pub(crate) use record::Injects;
 pub(crate) use scan::{digest_of, entries};

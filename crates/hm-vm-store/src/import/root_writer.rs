@@ -210,12 +210,7 @@ impl<'a> RootWriter<'a> {
 
     /// Gives directories their attributes, and computes the digest of the whole.
     pub(super) fn finish(mut self) -> Result<ImportReport, ImportError> {
-        let directories = std::mem::take(&mut self.directories);
-        for (path, attributes) in directories.iter().rev() {
-            let directory =
-                open_beneath(self.root, path, DIRECTORY).map_err(|errno| writing(path, errno))?;
-            self.finish_open(path, &directory, attributes)?;
-        }
+        self.finish_directories()?;
         let sum = super::digest::digest(self.root, &self.hashes)?;
         Ok(ImportReport {
             entries: sum.entries,
@@ -223,6 +218,17 @@ impl<'a> RootWriter<'a> {
             digest: sum.digest,
             notices: self.notices.into_texts(),
         })
+    }
+
+    /// Gives directories their attributes.
+    pub(super) fn finish_directories(&mut self) -> Result<(), ImportError> {
+        let directories = std::mem::take(&mut self.directories);
+        for (path, attributes) in directories.iter().rev() {
+            let directory =
+                open_beneath(self.root, path, DIRECTORY).map_err(|errno| writing(path, errno))?;
+            self.finish_open(path, &directory, attributes)?;
+        }
+        Ok(())
     }
 
     /// Makes sure that the directory of `path` is there and nothing is at `path` itself.

@@ -188,7 +188,7 @@ impl Unpacker<'_> {
 }
 
 /// Path below the root: without `/` at its ends, `.` and doubled slashes. Empty for the root.
-fn plain_path(path: &[u8]) -> Result<Vec<u8>, ImportError> {
+pub(super) fn plain_path(path: &[u8]) -> Result<Vec<u8>, ImportError> {
     let invalid = |reason: &str| Err(ImportError::invalid(as_path(path), reason));
     if path.is_empty() {
         return invalid("an entry without a name");
@@ -208,7 +208,7 @@ fn plain_path(path: &[u8]) -> Result<Vec<u8>, ImportError> {
 }
 
 /// Writes a member's content, its holes included.
-fn copy_data(
+pub(super) fn copy_data(
     reader: &mut ArchiveReader<'_>,
     file: &OwnedFd,
     size: u64,

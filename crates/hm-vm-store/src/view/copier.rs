@@ -88,6 +88,11 @@ impl<'a> Copier<'a> {
         })
     }
 
+    /// Goes on with another tree, whose paths are of the same guest.
+    pub(super) fn go_on_with(&mut self, tree: &'a Merged) {
+        self.tree = tree;
+    }
+
     /// Copies a directory and all that is in it to `name`; what is in it, where that is `.`.
     pub(super) fn tree(&mut self, top: Directory, name: &CStr) -> Result<(), StoreError> {
         let target = match name.to_bytes() {

@@ -5,8 +5,10 @@
 //! * [`resolve`]: paths, with symbolic links followed inside the tree only.
 //! * [`reader`]: [`View`], for reading.
 //! * [`diff`]: comparing two trees.
-//! * [`copy_out`], [`outputs`]: bringing files out; [`copier`] writes, [`patterns`] finds.
+//! * [`copy_out`], [`outputs`]: bringing files out; [`copier`] writes, [`patterns`] finds. [`archived`] does it for files that
+//!   somebody else keeps.
 
+mod archived;
 mod copier;
 mod copy_out;
 mod diff;
@@ -17,6 +19,7 @@ mod patterns;
 mod reader;
 pub(crate) mod resolve;
 
+pub use archived::{ArchivedOutputs, OpenLinks, OutputPart};
 pub use copy_out::{CopyOptions, CopyReport};
 pub use diff::{Change, ChangeKind};
 pub use entries::{DirEntry, FileKind, Metadata, WalkEntry};

@@ -33,17 +33,7 @@ impl Store {
         snapshot: &SnapshotId,
         request: &OutputRequest,
     ) -> Result<OutputReport, StoreError> {
-        let patterns: Vec<Pattern> = request
-            .patterns
-            .iter()
-            .map(|pattern| Pattern::new(pattern))
-            .collect::<Result<_, _>>()?;
-        if !request.base.starts_with('/') || request.base.contains('\0') {
-            return Err(StoreError::invalid(
-                format!("guest directory {:?}", request.base),
-                "it is not an absolute path",
-            ));
-        }
+        let patterns = check(request)?;
         let view = self.view(snapshot)?;
         let to = std::path::absolute(&request.to).context("finding", &request.to)?;
         make_destination(&to)?;
@@ -53,7 +43,23 @@ impl Store {
     }
 }
 
-fn make_destination(to: &Path) -> Result<(), StoreError> {
+/// The patterns of a request that makes sense.
+pub(super) fn check(request: &OutputRequest) -> Result<Vec<Pattern>, StoreError> {
+    let patterns = request
+        .patterns
+        .iter()
+        .map(|pattern| Pattern::new(pattern))
+        .collect::<Result<_, _>>()?;
+    if !request.base.starts_with('/') || request.base.contains('\0') {
+        return Err(StoreError::invalid(
+            format!("guest directory {:?}", request.base),
+            "it is not an absolute path",
+        ));
+    }
+    Ok(patterns)
+}
+
+pub(super) fn make_destination(to: &Path) -> Result<(), StoreError> {
     match fs::create_dir_all(to) {
         Err(error)
             if matches!(
@@ -93,22 +99,26 @@ fn copy(
             place(&mut copier, pattern, found)?;
         }
     }
+    Ok(report(copier.finish()?, unmatched))
+}
+
+pub(super) fn report(copied: Copied, unmatched: Vec<String>) -> OutputReport {
     let Copied {
         mut report,
         unchanged,
-    } = copier.finish()?;
+    } = copied;
     report.skipped.sort();
-    Ok(OutputReport {
+    OutputReport {
         files: report.files + report.symlinks,
         unchanged,
         bytes: report.bytes,
         unmatched,
         skipped: report.skipped,
-    })
+    }
 }
 
 /// Copies what was found: to its path, or, for an absolute pattern, to its last component.
-fn place(copier: &mut Copier<'_>, pattern: &Pattern, found: Match) -> Result<(), StoreError> {
+pub(super) fn place(copier: &mut Copier<'_>, pattern: &Pattern, found: Match) -> Result<(), StoreError> {
     let target = if pattern.is_absolute {
         split(&found.path).1.to_vec()
     } else {

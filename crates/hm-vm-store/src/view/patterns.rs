@@ -37,9 +37,13 @@ enum Step {
 
 impl Step {
     fn fits(&self, name: &CStr) -> bool {
+        self.fits_bytes(name.to_bytes())
+    }
+
+    fn fits_bytes(&self, name: &[u8]) -> bool {
         match self {
-            Self::Name(expected) => expected.as_bytes() == name.to_bytes(),
-            Self::Glob(glob) => glob.is_match(as_path(name.to_bytes())),
+            Self::Name(expected) => expected.as_bytes() == name,
+            Self::Glob(glob) => glob.is_match(as_path(name)),
         }
     }
 }
@@ -91,6 +95,40 @@ impl Pattern {
             rest,
             directory: text.ends_with('/'),
         })
+    }
+
+    /// The directory below which everything is that it names, relative to the base or the root, and the name there, where it names
+    /// one thing only.
+    pub(super) fn below(&self) -> (Vec<u8>, Option<&str>) {
+        let only = match (self.steps.as_slice(), &self.rest) {
+            ([Step::Name(name)], None) => Some(name.as_str()),
+            _ => None,
+        };
+        (self.literal.join("/").into_bytes(), only)
+    }
+
+    /// Whether it names `path`, which is relative to the directory of [`below`](Self::below), or a directory on the way to
+    /// it. Too much is told where it depends on more than the path.
+    pub(super) fn covers(&self, path: &[u8]) -> bool {
+        if self.steps.is_empty() && self.rest.is_none() {
+            return true;
+        }
+        let ends = path
+            .iter()
+            .enumerate()
+            .filter(|&(_, &byte)| byte == b'/')
+            .map(|(at, _)| at);
+        ends.chain([path.len()]).any(|end| self.names(&path[..end]))
+    }
+
+    fn names(&self, path: &[u8]) -> bool {
+        let mut parts = path.split(|&byte| byte == b'/');
+        let mut steps = self.steps.iter();
+        let fit = steps.all(|step| parts.next().is_some_and(|part| step.fits_bytes(part)));
+        fit && match &self.rest {
+            Some(rest) => rest.is_match(as_path(path)),
+            None => parts.next().is_none(),
+        }
     }
 
     /// Everything that it names; of a directory and what is in it, the directory alone. Links are followed,
