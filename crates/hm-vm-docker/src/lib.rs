@@ -33,15 +33,18 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod caches;
 mod container;
 mod copy;
 mod doctor;
+mod empty_image;
 mod endpoint;
 mod engine;
 mod environment;
 mod error;
 mod exec;
 mod image;
+mod image_facts;
 mod inject;
 mod limits;
 mod mounts;
@@ -51,13 +54,16 @@ mod options;
 mod outputs;
 mod presence;
 mod private_network;
+mod protections;
 mod pull;
 mod reap;
 mod session;
 mod snapshot;
+mod stand_in;
 mod vm;
 
 pub use backend::DockerBackend;
+pub use caches::CacheVolume;
 pub use doctor::{Finding, FindingState, examine};
 pub use endpoint::{Candidate, Endpoint, EndpointSearch, TlsFiles};
 pub use engine::{EngineInfo, EngineKind};

@@ -79,7 +79,8 @@ async fn open(endpoint: &Endpoint) -> Result<(Docker, EngineInfo), String> {
     if let Some(system) = info.os_type.as_deref().filter(|system| *system != "linux") {
         return Err(reason::not_linux(system));
     }
-    let info = EngineInfo::new(version, info, api);
+    let mut info = EngineInfo::new(version, info, api);
+    info.outbound = crate::network::find_outbound(&docker, endpoint, &info).await;
     Ok((docker, info))
 }
 

@@ -55,6 +55,21 @@ pub struct EngineInfo {
     pub rootless: bool,
     /// Name of its machine.
     pub host: String,
+    /// Protections of containers, in its own words: `name=seccomp,profile=default`, `name=userns`…
+    pub security: Vec<String>,
+    /// How containers reach the outside, and nobody them. `None` where that cannot be.
+    pub(crate) outbound: Option<Outbound>,
+}
+
+/// How a daemon gives containers a way to the outside on which nobody reaches them. See `network`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outbound {
+    /// Docker: a bridge whose ports do not see each other.
+    Bridge,
+    /// Podman: translation in user mode by slirp4netns, one for each container.
+    Slirp,
+    /// Podman: the same by pasta.
+    Pasta,
 }
 
 /// Limits that a daemon can set on containers, as far as it tells.
@@ -119,6 +134,9 @@ impl EngineInfo {
             },
             rootless: security.iter().any(|option| option.contains("rootless")),
             host: info.name.unwrap_or_default(),
+            security,
+            // Found with further questions.
+            outbound: None,
         }
     }
 }
