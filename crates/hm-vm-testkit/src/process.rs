@@ -157,6 +157,13 @@ impl Supervised {
         self.child.id()
     }
 
+    /// Kills it. It is reaped when this is dropped.
+    pub(crate) fn kill(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        // Fails only for a program that is gone.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+
     /// What it has written, for messages about what went wrong.
     pub(crate) fn words(&self) -> String {
         let mut words = self.out.all();

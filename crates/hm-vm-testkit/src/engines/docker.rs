@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
+use super::orphans::end_orphans;
 use crate::privilege::{need_program, need_root};
 use crate::process::{Lines, Supervised};
 use crate::roots::TestRoot;
@@ -99,6 +100,11 @@ impl DockerDaemon {
         self.root.join("sock")
     }
 
+    /// Kills it, without a chance to clean up. What it left is removed on drop.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.process.pid()
@@ -174,5 +180,7 @@ impl Drop for DockerDaemon {
     fn drop(&mut self) {
         // Its own containerd ends with it in an orderly way; killing follows in any case.
         self.process.ask_to_end();
+        // Nothing, unless it was killed.
+        end_orphans(self.root.path(), &self.root.join("data/containers"));
     }
 }

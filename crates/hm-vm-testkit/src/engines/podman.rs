@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
+use super::orphans::end_orphans;
 use super::shared::client;
 use crate::privilege::{need_program, need_root};
 use crate::process::{Lines, Supervised};
@@ -129,6 +130,11 @@ impl PodmanService {
         self.root.join("sock")
     }
 
+    /// Kills it, without a chance to clean up. What it left is removed on drop.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.process.pid()
@@ -151,5 +157,7 @@ impl Drop for PodmanService {
             }
         }
         self.process.ask_to_end();
+        // Nothing, unless it was killed.
+        end_orphans(self.root.path(), &self.root.join("root/overlay-containers"));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use anyhow::{Context, Result, bail};
 
 use super::{DockerDaemon, PodmanService};
-use crate::images::busybox_root;
+use crate::images::{self, busybox_root};
 use crate::lock::lock;
 use crate::privilege::need_program;
 use crate::roots::TestRoot;
@@ -28,14 +28,14 @@ const PODMAN: &str = "HMVM_TEST_PODMAN";
 #[derive(Debug)]
 pub struct TestEngine {
     socket: PathBuf,
-    _own: Option<Own>,
+    own: Option<Own>,
 }
 
 /// One that ends with its last user in this process.
 #[derive(Debug)]
 enum Own {
-    Docker { _daemon: DockerDaemon },
-    Podman { _service: PodmanService },
+    Docker(DockerDaemon),
+    Podman(PodmanService),
 }
 
 static DOCKERS: Mutex<Weak<TestEngine>> = Mutex::new(Weak::new());
@@ -52,10 +52,7 @@ impl TestEngine {
     ///
     /// When it does not come up, or does not take the image.
     pub fn docker() -> Result<Arc<Self>, Skip> {
-        shared(&DOCKERS, DOCKER, DockerDaemon::need, || {
-            let daemon = DockerDaemon::start()?;
-            Ok((daemon.socket(), Own::Docker { _daemon: daemon }))
-        })
+        shared(&DOCKERS, DOCKER, Self::own_docker)
     }
 
     /// Podman: root's where the tests run as root, the user's own otherwise.
@@ -68,10 +65,64 @@ impl TestEngine {
     ///
     /// When it does not come up, or does not take the image.
     pub fn podman() -> Result<Arc<Self>, Skip> {
-        shared(&PODMANS, PODMAN, PodmanService::need, || {
+        shared(&PODMANS, PODMAN, Self::own_podman)
+    }
+
+    /// Docker that nobody else uses, for tests that end it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Skip`] where it cannot run.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up, or does not take the image.
+    pub fn own_docker() -> Result<Arc<Self>, Skip> {
+        DockerDaemon::need()?;
+        images::need_busybox()?;
+        let start = || {
+            let daemon = DockerDaemon::start()?;
+            Self::prepared(daemon.socket(), Some(Own::Docker(daemon)))
+        };
+        Ok(start().unwrap_or_else(|error| panic!("starting Docker: {error:#}")))
+    }
+
+    /// Podman that nobody else uses.
+    ///
+    /// # Errors
+    ///
+    /// As [`own_docker`](Self::own_docker).
+    ///
+    /// # Panics
+    ///
+    /// As [`own_docker`](Self::own_docker).
+    pub fn own_podman() -> Result<Arc<Self>, Skip> {
+        PodmanService::need()?;
+        images::need_busybox()?;
+        let start = || {
             let service = PodmanService::start()?;
-            Ok((service.socket(), Own::Podman { _service: service }))
-        })
+            Self::prepared(service.socket(), Some(Own::Podman(service)))
+        };
+        Ok(start().unwrap_or_else(|error| panic!("starting Podman: {error:#}")))
+    }
+
+    fn prepared(socket: PathBuf, own: Option<Own>) -> Result<Arc<Self>> {
+        let engine = Self { socket, own };
+        engine.prepare()?;
+        Ok(Arc::new(engine))
+    }
+
+    /// Kills the daemon, without a chance to clean up. What it left is removed when this is dropped.
+    ///
+    /// # Panics
+    ///
+    /// When it is not this process's own.
+    pub fn kill(&self) {
+        match &self.own {
+            Some(Own::Docker(daemon)) => daemon.kill(),
+            Some(Own::Podman(service)) => service.kill(),
+            None => panic!("other tests use this engine"),
+        }
     }
 
     /// The file of its socket.
@@ -125,27 +176,20 @@ impl TestEngine {
 fn shared(
     current: &Mutex<Weak<TestEngine>>,
     variable: &str,
-    need: fn() -> Result<(), Skip>,
-    start: impl FnOnce() -> Result<(PathBuf, Own)>,
+    start: fn() -> Result<Arc<TestEngine>, Skip>,
 ) -> Result<Arc<TestEngine>, Skip> {
     let mut current = lock(current);
     if let Some(engine) = current.upgrade() {
         return Ok(engine);
     }
-    crate::images::need_busybox()?;
-    let made = match std::env::var_os(variable) {
-        Some(socket) => Ok((socket.into(), None)),
-        None => {
-            need()?;
-            start().map(|(socket, own)| (socket, Some(own)))
+    let engine = match std::env::var_os(variable) {
+        Some(socket) => {
+            images::need_busybox()?;
+            TestEngine::prepared(socket.into(), None)
+                .unwrap_or_else(|error| panic!("using the engine of {variable}: {error:#}"))
         }
+        None => start()?,
     };
-    let engine = made.and_then(|(socket, own)| {
-        let engine = TestEngine { socket, _own: own };
-        engine.prepare()?;
-        Ok(Arc::new(engine))
-    });
-    let engine = engine.unwrap_or_else(|error| panic!("starting what tests share: {error:#}"));
     *current = Arc::downgrade(&engine);
     Ok(engine)
 }
