@@ -12,6 +12,8 @@ use hm_vm_core::{
 
 use crate::endpoint::EndpointSearch;
 use crate::engine::{Engine, EngineInfo};
+use crate::image::ImageCache;
+use crate::helper::HelperVolume;
 use crate::options::DockerOptions;
 use crate::presence::Presence;
 use crate::session::Session;
@@ -29,7 +31,9 @@ pub(crate) struct Machine {
     pub(crate) engine: Engine,
     pub(crate) session: Session,
     pub(crate) presence: Presence,
+    pub(crate) helper: HelperVolume,
     pub(crate) options: DockerOptions,
+    pub(crate) images: ImageCache,
 }
 
 impl DockerBackend {
@@ -57,10 +61,12 @@ impl DockerBackend {
         let engine = Engine::connect(&endpoint)?;
         let session = Session::open(options.state.as_deref(), &engine)?;
         let machine = Machine {
+            helper: HelperVolume::default(),
             presence: Presence::new(&engine, session.identity()),
             engine,
             session,
             options,
+            images: ImageCache::default(),
         };
         let backend = Self {
             machine: Arc::new(machine),

@@ -43,6 +43,7 @@ mod engine;
 mod environment;
 mod error;
 mod exec;
+mod helper;
 mod image;
 mod image_facts;
 mod inject;
@@ -60,6 +61,7 @@ mod reap;
 mod session;
 mod snapshot;
 mod stand_in;
+mod terminal;
 mod vm;
 
 pub use backend::DockerBackend;

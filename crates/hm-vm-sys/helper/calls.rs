@@ -128,7 +128,15 @@ pub fn symbolic_link(content: &CStr, path: &CStr) -> Result<usize> {
 
 pub fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: a C string and a slice of ours.
-    unsafe { sys!(READLINKAT, AT_FDCWD, path.as_ptr(), buffer.as_mut_ptr(), buffer.len()) }
+    unsafe {
+        sys!(
+            READLINKAT,
+            AT_FDCWD,
+            path.as_ptr(),
+            buffer.as_mut_ptr(),
+            buffer.len()
+        )
+    }
 }
 
 pub fn rename_at(from: i32, old: &CStr, to: i32, new: &CStr) -> Result<usize> {
@@ -195,10 +203,18 @@ fn signal_bit(signal: i32) -> u64 {
 
 /// A descriptor that blocked signals are read from.
 pub fn signal_descriptor(signals: &[i32]) -> Result<i32> {
-    let mask = signals.iter().fold(0, |mask, signal| mask | signal_bit(*signal));
+    let mask = signals
+        .iter()
+        .fold(0, |mask, signal| mask | signal_bit(*signal));
     // SAFETY: a local of the size that is passed.
     let fd = unsafe {
-        sys!(SIGNALFD4, usize::MAX, &raw const mask, size_of_val(&mask), O_CLOEXEC | O_NONBLOCK)
+        sys!(
+            SIGNALFD4,
+            usize::MAX,
+            &raw const mask,
+            size_of_val(&mask),
+            O_CLOEXEC | O_NONBLOCK
+        )
     };
     fd.map(|fd| fd as i32)
 }
@@ -240,7 +256,13 @@ pub fn reap(wait: bool) -> Result<Option<Ended>> {
     let flags = if wait { ALL } else { ALL | NO_WAIT };
     // SAFETY: locals of the kernel's layout.
     let pid = unsafe {
-        sys!(WAIT4, -1isize, &raw mut ended.status, flags, ended.usage.as_mut_ptr())
+        sys!(
+            WAIT4,
+            -1isize,
+            &raw mut ended.status,
+            flags,
+            ended.usage.as_mut_ptr()
+        )
     }?;
     ended.pid = pid as i32;
     Ok((pid > 0).then_some(ended))
@@ -263,7 +285,9 @@ pub unsafe fn fork() -> Result<i32> {
 /// Both must be arrays of C strings that end with a null pointer.
 pub unsafe fn execute(path: &CStr, argv: *const usize, env: *const usize) -> i32 {
     // SAFETY: promised by the caller.
-    unsafe { sys!(EXECVE, path.as_ptr(), argv, env) }.err().unwrap_or(0)
+    unsafe { sys!(EXECVE, path.as_ptr(), argv, env) }
+        .err()
+        .unwrap_or(0)
 }
 
 pub fn new_session() {

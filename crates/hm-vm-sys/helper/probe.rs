@@ -27,8 +27,8 @@ fn connects(family: i32, address: &[u8]) -> bool {
     };
     if !connected {
         let mut fds = [PollFd::new(socket, POLLOUT)];
-        connected = calls::poll(&mut fds, Some(PATIENCE)) > 0
-            && calls::socket_error(socket) == Ok(0);
+        connected =
+            calls::poll(&mut fds, Some(PATIENCE)) > 0 && calls::socket_error(socket) == Ok(0);
     }
     calls::close(socket);
     connected

@@ -38,12 +38,7 @@ pub fn run(helper: &mut Helper, request: Memory) -> Option<Report> {
             .unwrap_or_else(|errno| Report::new(crate::NOT_EXECUTED, errno)),
     };
     files.remove();
-    if let Ok(shared) = calls::open_at(
-        helper.devices,
-        c"shm",
-        O_DIRECTORY | O_NOFOLLOW,
-        0,
-    ) {
+    if let Ok(shared) = calls::open_at(helper.devices, c"shm", O_DIRECTORY | O_NOFOLLOW, 0) {
         crate::removal::empty_directory(shared);
         calls::close(shared);
     }
@@ -67,7 +62,9 @@ fn run_with(
     let arguments = pointers(fields.tagged(b'c').map(|field| field.text()))?;
     let account = account_variables(user)?;
     let env = environment(fields, &account)?;
-    let directory = fields.filter(|field| matches!(field.tag, b'w' | b'W')).last();
+    let directory = fields
+        .filter(|field| matches!(field.tag, b'w' | b'W'))
+        .last();
     let failures = calls::pipe()?;
     let path = fields.tagged(b'c').next().map(|field| field.text());
     let command = Command {
@@ -138,10 +135,22 @@ fn account_variables(user: Option<&User<'_>>) -> Result<Memory> {
         None => (b"root", b"/root"),
     };
     let parts: [&[u8]; 9] = [
-        b"HOME=", home, b"\0", b"USER=", name, b"\0", b"LOGNAME=", name, b"\0",
+        b"HOME=",
+        home,
+        b"\0",
+        b"USER=",
+        name,
+        b"\0",
+        b"LOGNAME=",
+        name,
+        b"\0",
     ];
     // Who was not asked for has no LOGNAME.
-    let parts = if user.is_some() { &parts[..] } else { &parts[..6] };
+    let parts = if user.is_some() {
+        &parts[..]
+    } else {
+        &parts[..6]
+    };
     let mut memory = Memory::new(parts.iter().map(|part| part.len()).sum())?;
     let mut rest = memory.bytes_mut();
     for part in parts {
@@ -153,7 +162,10 @@ fn account_variables(user: Option<&User<'_>>) -> Result<Memory> {
 }
 
 fn name_of(variable: &[u8]) -> &[u8] {
-    variable.split(|byte| *byte == b'=').next().unwrap_or_default()
+    variable
+        .split(|byte| *byte == b'=')
+        .next()
+        .unwrap_or_default()
 }
 
 /// What is declared, the account's variables that it leaves, and the defaults that both leave.
@@ -162,11 +174,21 @@ fn environment(fields: Fields<'_>, account: &Memory) -> Result<List<usize>> {
         let texts = account.bytes().split_inclusive(|byte| *byte == 0);
         texts.filter_map(|text| CStr::from_bytes_with_nul(text).ok())
     };
-    let declared = |name: &[u8]| fields.tagged(b'e').any(|field| name_of(field.bytes()) == name);
+    let declared = |name: &[u8]| {
+        fields
+            .tagged(b'e')
+            .any(|field| name_of(field.bytes()) == name)
+    };
     let of_account = |name: &[u8]| account().any(|text| name_of(text.to_bytes()) == name);
     let is_asked_for = fields.tagged(b'u').next().is_some();
-    let default = |name: &[u8]| fields.tagged(b'd').any(|field| name_of(field.bytes()) == name);
-    let count = fields.filter(|field| matches!(field.tag, b'e' | b'd')).count();
+    let default = |name: &[u8]| {
+        fields
+            .tagged(b'd')
+            .any(|field| name_of(field.bytes()) == name)
+    };
+    let count = fields
+        .filter(|field| matches!(field.tag, b'e' | b'd'))
+        .count();
     let mut list = List::new(count + 4)?;
     for field in fields.tagged(b'e') {
         list.push(field.text().as_ptr() as usize);
@@ -250,8 +272,12 @@ impl Run<'_> {
     fn obey(&mut self, frame: &Frame) {
         let payload = frame.payload.bytes();
         match (frame.kind, payload, &mut self.terminal) {
-            (b'S', &[signal], _) if (1..=LAST_SIGNAL).contains(&i32::from(signal)) => {
-                signal_everybody(i32::from(signal));
+            (b'S', &[s0, s1, s2, s3], _) => {
+                let signal = i32::from_le_bytes([s0, s1, s2, s3]);
+                if !(1..=LAST_SIGNAL).contains(&signal) {
+                    protocol_failure();
+                }
+                signal_everybody(signal);
             }
             (b'H', [], _) => signal_everybody(SIGHUP),
             (b'K', [], _) => calls::kill_everybody(SIGKILL),

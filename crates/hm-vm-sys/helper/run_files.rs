@@ -73,7 +73,12 @@ impl<'a> RunFiles<'a> {
             None => self.make_directory()?,
         };
         self.directory = Some(directory);
-        let file = calls::open_at(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o400)?;
+        let file = calls::open_at(
+            directory,
+            name,
+            O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
+            0o400,
+        )?;
         let written = write_all(file, content);
         let owned = calls::change_owner(file, owner.0, owner.1);
         calls::close(file);
@@ -103,7 +108,8 @@ impl<'a> RunFiles<'a> {
                 continue;
             };
             let length = calls::read_link(secret.text(), &mut content);
-            let is_ours = length.is_ok_and(|length| content[..length] == *expected.text().to_bytes());
+            let is_ours =
+                length.is_ok_and(|length| content[..length] == *expected.text().to_bytes());
             if is_ours {
                 let _ = calls::unlink_at(AT_FDCWD, secret.text(), 0);
             }

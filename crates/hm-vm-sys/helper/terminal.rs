@@ -28,8 +28,8 @@ impl Terminal {
         const UNLOCK: usize = 0x4004_5431;
         const OPEN_PEER: usize = 0x5441;
         let flags = O_RDWR | O_NOCTTY | O_NONBLOCK;
-        let master = calls::open(c"/dev/pts/ptmx", flags)
-            .or_else(|_| calls::open(c"/dev/ptmx", flags))?;
+        let master =
+            calls::open(c"/dev/pts/ptmx", flags).or_else(|_| calls::open(c"/dev/ptmx", flags))?;
         let peer = (O_RDWR | O_NOCTTY | O_CLOEXEC) as usize;
         let slave = calls::control_with(master, UNLOCK, &0i32)
             .and_then(|_| calls::control(master, OPEN_PEER, peer));
@@ -89,7 +89,11 @@ impl Terminal {
 
     /// What to wait for: on the master, and on standard output.
     pub fn interests(&self) -> [(i32, i16); 2] {
-        let typed = if self.typed_from < self.typed_to { POLLOUT } else { 0 };
+        let typed = if self.typed_from < self.typed_to {
+            POLLOUT
+        } else {
+            0
+        };
         if self.shown_from < self.shown_to {
             let master = if typed == 0 { -1 } else { self.master };
             [(master, typed), (OUTPUT, POLLOUT)]

@@ -181,7 +181,10 @@ fn group_id(group: &[u8], asked: &[u8]) -> Option<u32> {
 fn memberships(group: &[u8], user: &[u8]) -> Result<List<u32>> {
     let mut found = List::new(MOST_GROUPS)?;
     for (_, gid, members) in groups(group) {
-        if members.split(|byte| *byte == b',').any(|member| member == user) {
+        if members
+            .split(|byte| *byte == b',')
+            .any(|member| member == user)
+        {
             found.push(gid);
         }
     }

@@ -57,8 +57,8 @@ pub fn probe_frame(nonce: &Nonce, port: u16) -> Vec<u8> {
 }
 
 /// Sends a signal (1 to 64) to every process of the command, and lets stopped ones go on.
-pub fn signal_frame(signal: u8) -> Vec<u8> {
-    frame(b'S', &[signal])
+pub fn signal_frame(signal: u32) -> Vec<u8> {
+    frame(b'S', &signal.to_le_bytes())
 }
 
 /// Kills every process of the command.
