@@ -28,9 +28,10 @@ pub struct DockerBackend {
 /// What all VMs of a backend share.
 #[derive(Debug)]
 pub(crate) struct Machine {
+    // Before the engine: whose last handle waits, under the session's lock still.
+    pub(crate) presence: Presence,
     pub(crate) engine: Engine,
     pub(crate) session: Session,
-    pub(crate) presence: Presence,
     pub(crate) helper: HelperVolume,
     pub(crate) options: DockerOptions,
     pub(crate) images: ImageCache,

@@ -65,6 +65,11 @@ impl Identity {
         format!("hm-vm-{}-{}-{}", self.owner, self.session, nonce())
     }
 
+    /// What the names of all containers of this owner begin with.
+    pub(crate) fn container_prefix(&self) -> String {
+        format!("hm-vm-{}-", self.owner)
+    }
+
     /// The repository of this owner's images.
     pub(crate) fn repository(&self) -> String {
         format!("hm-vm-{}", self.owner)

@@ -128,18 +128,8 @@ impl Sessions {
         Ok(file)
     }
 
-    /// Whether `session` is dead. In doubt it lives: also while another process takes it over.
-    pub(crate) fn is_dead(&self, session: &str) -> bool {
-        self.try_take(session, FlockOperation::NonBlockingLockShared)
-            .is_some()
-    }
-
-    /// Takes a dead session over. `None` when it lives, or another process takes it over now.
+    /// Takes a dead session over. `None` when it lives, or another process takes it over now; in doubt it lives.
     pub(crate) fn take(&self, session: &str) -> Option<DeadSession> {
-        self.try_take(session, FlockOperation::NonBlockingLockExclusive)
-    }
-
-    fn try_take(&self, session: &str, operation: FlockOperation) -> Option<DeadSession> {
         if !is_id(session) {
             // Not one of ours, whoever wrote it.
             return None;
@@ -152,7 +142,7 @@ impl Sessions {
         );
         match opened {
             Ok(file) => {
-                flock(&file, operation).ok()?;
+                flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
                 Some(DeadSession {
                     held: Some((file.into(), path)),
                 })

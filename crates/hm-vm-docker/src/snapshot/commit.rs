@@ -10,7 +10,7 @@ use hm_vm_core::SnapshotLabel;
 
 use super::config::About;
 use super::flat;
-use super::remove::remove_name;
+use super::remove::{Removed, remove_name};
 use crate::backend::Machine;
 use crate::container::Container;
 use crate::engine::Engine;
@@ -21,6 +21,9 @@ use crate::objects::{SESSION, nonce};
 
 /// Time until the daemon has read what is new in a container: as long as that takes, but not for ever.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// Milliseconds between attempts to remove an image. What is in use after all of them, a later session removes.
+const PAUSES_MS: [u64; 5] = [50, 200, 1000, 2000, 4000];
 
 /// Name of an image of ours. Dropping it removes the name in the background, and the image with it when nothing else needs that.
 #[derive(Debug)]
@@ -53,7 +56,13 @@ impl Drop for WorkingImage {
         let docker = self.engine.docker().clone();
         self.engine
             .later(format!("removing image {name}"), async move {
-                remove_name(&docker, &name).await?;
+                // The container that uses it is being removed at the same time.
+                for pause in PAUSES_MS {
+                    if remove_name(&docker, &name).await? == Removed::Gone {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
                 Ok(())
             });
     }
@@ -187,7 +196,7 @@ pub(super) fn patient(docker: &Docker) -> Docker {
 }
 
 /// `sha256:…`. Podman leaves the algorithm out.
-pub(super) fn full_id(id: &str) -> Option<String> {
+pub(crate) fn full_id(id: &str) -> Option<String> {
     let digest = id.strip_prefix("sha256:").unwrap_or(id);
     let is_digest = digest.len() == 64
         && digest

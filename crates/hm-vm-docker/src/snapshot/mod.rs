@@ -11,8 +11,8 @@ mod flat;
 mod list;
 mod remove;
 
-pub(crate) use commit::{WorkingImage, commit, keep_working};
+pub(crate) use commit::{WorkingImage, commit, full_id, keep_working};
 pub(crate) use config::original;
 pub(crate) use flat::usable;
 pub use list::SnapshotFacts;
-pub(crate) use remove::{release, remove, remove_name};
+pub(crate) use remove::{Removed, release, remove, remove_name, remove_unnamed};

@@ -148,9 +148,25 @@ pub(crate) async fn release(docker: &Docker, identity: &Identity, id: &str) -> R
     Ok(())
 }
 
+/// Removes an image of ours that has no name, unless something needs it. Returns whether it is gone.
+///
+/// # Errors
+///
+/// A failure of the daemon.
+pub(crate) async fn remove_unnamed(docker: &Docker, identity: &Identity, id: &str) -> Result<bool> {
+    let Some(image) = inspect(docker, id).await? else {
+        return Ok(true);
+    };
+    let tags = image.repo_tags.as_ref();
+    if tags.is_some_and(|tags| !tags.is_empty()) || !is_own(&image, identity) {
+        return Ok(false);
+    }
+    Ok(remove_name(docker, id).await? == Removed::Gone)
+}
+
 /// Whether this owner's backend has made the image. Its labels alone do not tell: images that others make from it inherit
 /// them.
-pub(crate) fn is_own(image: &ImageInspect, identity: &Identity) -> bool {
+fn is_own(image: &ImageInspect, identity: &Identity) -> bool {
     let config = image.config.as_ref();
     let labels = config.and_then(|config| config.labels.as_ref());
     let label = |name| labels.and_then(|labels| labels.get(name)).cloned();
