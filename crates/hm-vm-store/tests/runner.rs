@@ -21,6 +21,7 @@ mod inject;
 mod injecting;
 mod opening;
 mod outputs;
+mod outputs_archived;
 mod processes;
 mod progress;
 mod pulling;

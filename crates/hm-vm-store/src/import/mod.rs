@@ -29,6 +29,6 @@ pub use error::ImportError;
 pub use layer_archive::unpack_layer_from;
 pub use layer_report::{LayerLimits, LayerOptions, LayerReport, LowerLink};
 pub use lower_links::link_from_lower;
-pub(crate) use part::{Placing, Wanted, link_others, unpack_part};
 pub use options::{ImportLimits, ImportOptions, ImportReport};
+pub(crate) use part::{Placing, Wanted, link_others, unpack_part};
 pub use tar_archive::{unpack_tar, unpack_tar_from};

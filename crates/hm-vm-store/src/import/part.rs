@@ -135,9 +135,9 @@ impl Unpacker<'_> {
                     copy_data(reader, file, member.size, regions, buffer)
                 })
             }
-            EntryType::Symlink if member.target.is_empty() || member.target.contains(&0) => Err(
-                ImportError::invalid(as_path(to), "a link without a target"),
-            ),
+            EntryType::Symlink if member.target.is_empty() || member.target.contains(&0) => {
+                Err(ImportError::invalid(as_path(to), "a link without a target"))
+            }
             EntryType::Symlink => self.writer.symlink(to, &member.target, &attributes),
             EntryType::Link => self.hard_link(to, &member.target, place),
             _ => self

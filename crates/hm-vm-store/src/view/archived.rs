@@ -134,9 +134,7 @@ impl ArchivedOutputs {
                 Placing::Take(join_paths(&join_paths(base, only.as_bytes()), below))
             }
             // What is behind it in the directory is of no use.
-            (Some(only), false) if path == only.as_bytes() => {
-                Placing::Last(join_paths(base, path))
-            }
+            (Some(only), false) if path == only.as_bytes() => Placing::Last(join_paths(base, path)),
             (Some(_), false) => Placing::Leave,
             _ => {
                 let mut patterns = part.patterns.iter().map(|&number| &self.patterns[number]);
@@ -172,9 +170,9 @@ impl ArchivedOutputs {
             let found = match tree {
                 Some((_, tree)) => {
                     copier.go_on_with(tree);
-                    pattern.find(tree, &self.base).map_err(|error| {
-                        guest_error(Path::new(&self.request.base), error)
-                    })?
+                    pattern
+                        .find(tree, &self.base)
+                        .map_err(|error| guest_error(Path::new(&self.request.base), error))?
                 }
                 None => Vec::new(),
             };

@@ -118,7 +118,11 @@ pub(super) fn report(copied: Copied, unmatched: Vec<String>) -> OutputReport {
 }
 
 /// Copies what was found: to its path, or, for an absolute pattern, to its last component.
-pub(super) fn place(copier: &mut Copier<'_>, pattern: &Pattern, found: Match) -> Result<(), StoreError> {
+pub(super) fn place(
+    copier: &mut Copier<'_>,
+    pattern: &Pattern,
+    found: Match,
+) -> Result<(), StoreError> {
     let target = if pattern.is_absolute {
         split(&found.path).1.to_vec()
     } else {
