@@ -32,6 +32,14 @@ pub enum DockerError {
         /// What is known.
         detail: String,
     },
+    /// The daemon could not do what it had begun.
+    #[error("{doing}: the daemon says: {message}")]
+    Failed {
+        /// What was being done to what.
+        doing: String,
+        /// Its words.
+        message: String,
+    },
     /// The daemon said something that cannot be.
     #[error("{doing}: the daemon's answer makes no sense: {detail}")]
     Nonsense {
@@ -94,6 +102,7 @@ impl DockerError {
             let doing = match self {
                 Self::Refused { doing, .. }
                 | Self::Connection { doing, .. }
+                | Self::Failed { doing, .. }
                 | Self::Incomplete { doing, .. }
                 | Self::Nonsense { doing, .. } => doing,
             };

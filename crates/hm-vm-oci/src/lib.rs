@@ -31,7 +31,7 @@ mod transfer;
 mod verified;
 
 pub use archive::{ArchiveWriter, LocalOptions, Members, open_local, open_local_with};
-pub use credentials::CredentialFiles;
+pub use credentials::{Credential, CredentialFiles, Found, Secret};
 pub use daemon::{DaemonOptions, open_daemon};
 pub use descriptor::{Compression, Descriptor, media};
 pub use digest::{Digest, Hasher};

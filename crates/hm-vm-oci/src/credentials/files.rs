@@ -71,7 +71,7 @@ impl CredentialFiles {
     }
 
     /// Looks for what a user has for a repository. Runs helpers: waits for each of them for 30 s at most.
-    pub(crate) fn find(&self, registry: &str, repository: &str) -> Found {
+    pub fn find(&self, registry: &str, repository: &str) -> Found {
         let mut found = Found::default();
         for path in &self.files {
             let file = match read(path) {

@@ -12,4 +12,4 @@ mod helper;
 mod secret;
 
 pub use files::CredentialFiles;
-pub(crate) use secret::{Credential, Found};
+pub use secret::{Credential, Found, Secret};

@@ -4,15 +4,16 @@ use std::fmt;
 
 /// Text that must not be seen by anybody.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
+pub struct Secret(String);
 
 impl Secret {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    /// Keeps a text.
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
     /// The text, for the other side only.
-    pub(crate) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -25,7 +26,7 @@ impl fmt::Debug for Secret {
 
 /// What proves to a registry who we are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Credential {
+pub enum Credential {
     /// A name and a password.
     Password {
         /// The name.
@@ -41,9 +42,9 @@ pub(crate) enum Credential {
 
 /// What was found for a repository.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
+pub struct Found {
     /// The first credential that fits.
-    pub(crate) credential: Option<Credential>,
+    pub credential: Option<Credential>,
     /// What could not be asked, for messages.
-    pub(crate) troubles: Vec<String>,
+    pub troubles: Vec<String>,
 }
