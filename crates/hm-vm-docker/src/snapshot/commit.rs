@@ -191,7 +191,7 @@ pub(super) async fn send(
 }
 
 /// A client for requests whose answer begins when the work is done.
-pub(super) fn patient(docker: &Docker) -> Docker {
+pub(crate) fn patient(docker: &Docker) -> Docker {
     docker.clone().with_timeout(TIME_LIMIT)
 }
 
