@@ -155,7 +155,7 @@ impl VmBackend for DockerBackend {
     }
 
     fn notices(&self) -> Vec<String> {
-        Vec::new()
+        crate::protections::notices(self.engine())
     }
 }
 

@@ -60,7 +60,6 @@ mod pull;
 mod reap;
 mod session;
 mod snapshot;
-mod stand_in;
 mod terminal;
 mod vm;
 

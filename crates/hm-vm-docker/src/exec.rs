@@ -1,1 +1,0 @@
-//! Running one command: request, output, report.
