@@ -9,6 +9,8 @@ use std::time::Duration;
 /// A user's configuration. What is absent is the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configuration {
+    /// Name of the backend, where neither the command line nor the pipeline has one.
+    pub backend: Option<String>,
     /// Where results are shared with other machines.
     pub remote_cache: Option<RemoteCacheRule>,
     /// How old what is known of an image's tag may be before its registry is asked again; absent is for ever.

@@ -24,6 +24,8 @@ fn an_empty_file_is_the_default() {
 fn everything_that_can_be_configured() {
     let read = read_configuration(
         r#"
+backend = "docker"
+
 [remote_cache]
 repository = "registry.example:5000/team/cache"
 mode = "read-only"
@@ -40,6 +42,7 @@ ca = "/etc/ssl/own.pem"
 "#,
     )
     .expect("a right file");
+    assert_eq!(read.backend.as_deref(), Some("docker"));
     let read_only = Some(RemoteCacheMode::ReadOnly);
     let expected = rule("registry.example:5000/team/cache", read_only);
     assert_eq!(read.remote_cache, Some(expected));

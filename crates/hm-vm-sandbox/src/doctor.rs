@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hm_vm_sys::probe::{self, FactState};
+use hm_vm_sys::probe::{self, Fact, FactState};
 
 /// How well something works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,19 +31,29 @@ pub struct Check {
 /// Looks at everything that the backend uses on this machine, for this user and a store in
 /// `store_dir`. Changes nothing. Takes some tens of milliseconds.
 pub fn doctor(store_dir: &Path) -> Vec<Check> {
-    probe::all(store_dir)
-        .into_iter()
-        .map(|fact| Check {
-            name: fact.name.into(),
-            state: match fact.state {
-                FactState::Ok => CheckState::Ok,
-                FactState::Missing if !is_optional(fact.name) => CheckState::Missing,
-                FactState::Missing | FactState::Degraded => CheckState::Weak,
-            },
-            detail: fact.detail,
-            fix: fact.fix,
-        })
-        .collect()
+    checks(probe::all(store_dir))
+}
+
+/// What this machine lacks for any VM at all, for this user and a store in `store_dir`. Nothing where the backend works. Changes
+/// nothing. Takes a few milliseconds.
+pub fn lacking(store_dir: &Path) -> Vec<Check> {
+    let mut checks = checks(probe::required(store_dir));
+    checks.retain(|check| check.state == CheckState::Missing);
+    checks
+}
+
+fn checks(facts: Vec<Fact>) -> Vec<Check> {
+    let check = |fact: Fact| Check {
+        name: fact.name.into(),
+        state: match fact.state {
+            FactState::Ok => CheckState::Ok,
+            FactState::Missing if !is_optional(fact.name) => CheckState::Missing,
+            FactState::Missing | FactState::Degraded => CheckState::Weak,
+        },
+        detail: fact.detail,
+        fix: fact.fix,
+    };
+    facts.into_iter().map(check).collect()
 }
 
 /// What a VM only needs when it is asked for.

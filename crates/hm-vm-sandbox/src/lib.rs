@@ -25,4 +25,4 @@ mod user;
 mod vm;
 
 pub use backend::{SandboxBackend, SandboxOptions};
-pub use doctor::{Check, CheckState, doctor};
+pub use doctor::{Check, CheckState, doctor, lacking};

@@ -13,6 +13,7 @@ use hm_vm::store::Store;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::backend::forget_that_it_works;
 use crate::cli::{Cli, Command};
 use crate::exit_codes;
 use crate::failure::{Problem, Report, contract};
@@ -55,9 +56,9 @@ impl App {
         Store::open(&root).map_err(|error| cannot_open("store", &root, error.into()))
     }
 
-    /// Opens the cache of a store.
-    pub(crate) fn registry(&self, store: &Store) -> anyhow::Result<ImageRegistry> {
-        let path = store.root().join("registry.db");
+    /// Opens the cache whose files are in a directory.
+    pub(crate) fn registry(&self, directory: &Path) -> anyhow::Result<ImageRegistry> {
+        let path = directory.join("registry.db");
         ImageRegistry::open(&path, CACHE_CAPACITY)
             .map_err(|error| cannot_open("cache", &path, error))
     }
@@ -99,7 +100,15 @@ fn run(arguments: &[OsString]) -> u8 {
     let outcome = start_log(cli.global.verbose, &app)
         .map_err(anyhow::Error::from)
         .and_then(|()| dispatch(&app, cli.command));
-    outcome.unwrap_or_else(|error| fail(&app.ui, &error))
+    outcome.unwrap_or_else(|error| {
+        if let Some(hm_vm::Error::BackendUnavailable { backend, .. }) = contract(&error)
+            && backend == "sandbox"
+            && let Ok(root) = app.store_root()
+        {
+            forget_that_it_works(&root);
+        }
+        fail(&app.ui, &error)
+    })
 }
 
 fn dispatch(app: &App, command: Command) -> anyhow::Result<u8> {

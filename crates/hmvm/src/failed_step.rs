@@ -2,9 +2,9 @@
 
 use hm_pipeline::record::{RunRecord, RunStore, StepRecord};
 use hm_vm::SnapshotId;
-use hm_vm::store::Store;
 
 use crate::app::App;
+use crate::backend::Keeper;
 use crate::failure::Problem;
 use crate::history::{self, Wanted};
 use crate::input::quote::quote;
@@ -29,22 +29,22 @@ impl FailedStep {
     /// # Errors
     ///
     /// No such run or step, one that did not fail, or a state that is gone.
-    pub(crate) fn find(app: &App, store: &Store, wanted: &Wanted) -> anyhow::Result<Self> {
+    pub(crate) fn find(app: &App, keeper: &Keeper, wanted: &Wanted) -> anyhow::Result<Self> {
         let runs = history::open(app)?;
         if wanted.run.is_none() && wanted.step.is_none() {
-            return newest(&runs, store);
+            return newest(&runs, keeper);
         }
         let record = history::run(&runs, wanted.run)?;
         let step = match &wanted.step {
             Some(name) => chosen(&record, name)?,
             None => first_failed(&record).ok_or_else(|| nothing_failed(&record))?,
         };
-        of(store, &record, step)
+        of(keeper, &record, step)
     }
 }
 
 /// The newest step with a state that is there. Where none is, what is said is about the newest failure.
-fn newest(runs: &RunStore, store: &Store) -> anyhow::Result<FailedStep> {
+fn newest(runs: &RunStore, keeper: &Keeper) -> anyhow::Result<FailedStep> {
     let mut first_error = None;
     for summary in runs.list()? {
         // Most runs have nothing that failed: their steps are not read.
@@ -57,7 +57,7 @@ fn newest(runs: &RunStore, store: &Store) -> anyhow::Result<FailedStep> {
         let Some(step) = first_failed(&record) else {
             continue;
         };
-        match of(store, &record, step) {
+        match of(keeper, &record, step) {
             Ok(found) => return Ok(found),
             Err(error) => {
                 first_error.get_or_insert(error);
@@ -116,7 +116,7 @@ fn nothing_failed(record: &RunRecord) -> Problem {
         .hint("hmvm runs lists the runs and how they ended")
 }
 
-fn of(store: &Store, record: &RunRecord, step: &StepRecord) -> anyhow::Result<FailedStep> {
+fn of(keeper: &Keeper, record: &RunRecord, step: &StepRecord) -> anyhow::Result<FailedStep> {
     let name = sanitize(&step.name);
     let id = record.summary.id;
     let Some(kept) = &step.kept else {
@@ -128,7 +128,16 @@ fn of(store: &Store, record: &RunRecord, step: &StepRecord) -> anyhow::Result<Fa
         .into());
     };
     let state = SnapshotId::new(kept);
-    if !store.snapshot_exists(&state)? {
+    if !keeper.may_have(&state) {
+        let problem = Problem::new(format!(
+            "the state of step {name} of run {id} is not kept by {}",
+            keeper.name()
+        ));
+        return Err(problem
+            .hint("--backend takes the backend that the run had")
+            .into());
+    }
+    if !keeper.has(&state)? {
         return Err(
             Problem::new(format!("the state of step {name} of run {id} is gone"))
                 .hint("it is kept until the next run of its pipeline has ended; run the step again")

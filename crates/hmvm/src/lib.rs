@@ -11,6 +11,7 @@
 )]
 
 mod app;
+mod backend;
 mod cli;
 mod commands;
 pub mod exit_codes;

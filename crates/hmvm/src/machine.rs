@@ -1,15 +1,13 @@
 //! The options that `exec` and `shell` share: what the VM starts from, and what it may do.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{Args, ValueEnum};
-use hm_vm::sandbox::{SandboxBackend, SandboxOptions};
-use hm_vm::store::Store;
-use hm_vm::{HmVm, ImageSource, NetworkPolicy, Protection, VmBackend, VmConfig};
+use hm_vm::{ImageSource, NetworkPolicy, Protection, VmConfig};
 
 use crate::app::App;
+use crate::backend::{BackendArgs, Keeper, Opened};
 use crate::failure::Problem;
 use crate::input::environment;
 use crate::input::values::{self, EnvArgument};
@@ -19,8 +17,8 @@ use crate::output::sanitize::sanitize_path;
 /// What the VM starts from.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SourceArgs {
-    /// Start from this image, which is pulled when it is not here: `host` is this machine's own root file system,
-    /// read-only, without home directories [default: host]
+    /// Start from this image, which is pulled when it is not here: `host`, which the sandbox alone has, is this
+    /// machine's own root file system, read-only, without home directories [default: host]
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
     /// Fork from this snapshot; its id may be abbreviated
@@ -30,9 +28,9 @@ pub(crate) struct SourceArgs {
 
 impl SourceArgs {
     /// The source with its whole id.
-    pub(crate) fn resolve(&self, store: &Store) -> anyhow::Result<ImageSource> {
+    pub(crate) fn resolve(&self, app: &App, keeper: &Keeper) -> anyhow::Result<ImageSource> {
         if let Some(prefix) = &self.from {
-            return names::snapshot(store, prefix).map(ImageSource::Snapshot);
+            return names::snapshot(app, keeper, prefix).map(ImageSource::Snapshot);
         }
         let image = self.image.as_deref().unwrap_or("host");
         Ok(ImageSource::Image(image.to_owned()))
@@ -119,23 +117,6 @@ pub(crate) struct LimitArgs {
     backend: BackendArgs,
 }
 
-/// What isolates the VM.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct BackendArgs {
-    /// What isolates the VM [default: the best one that works here]
-    #[arg(long, value_enum, value_name = "BACKEND")]
-    backend: Option<BackendChoice>,
-}
-
-/// Value of `--backend`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BackendChoice {
-    /// The best one that works here
-    Auto,
-    /// Linux namespaces and overlayfs
-    Sandbox,
-}
-
 fn network_parser() -> impl clap::builder::TypedValueParser<Value = NetworkPolicy> {
     PossibleValuesParser::new(NetworkPolicy::ALL.map(NetworkPolicy::name))
         .try_map(|name| name.parse::<NetworkPolicy>())
@@ -159,41 +140,8 @@ impl LimitArgs {
         }
     }
 
-    /// Opens the store and the engine on the chosen backend.
-    pub(crate) fn engine(&self, app: &App) -> anyhow::Result<(Store, HmVm)> {
+    /// Opens the chosen backend, for such VMs.
+    pub(crate) fn open(&self, app: &App) -> anyhow::Result<Opened> {
         self.backend.open(app, None, self.config())
-    }
-}
-
-impl BackendArgs {
-    /// Opens the store and the engine on the chosen backend. `named` is what a pipeline file chooses; the user's
-    /// choice goes before it.
-    pub(crate) fn engine(&self, app: &App, named: Option<&str>) -> anyhow::Result<(Store, HmVm)> {
-        self.open(app, named, VmConfig::default())
-    }
-
-    fn open(
-        &self,
-        app: &App,
-        named: Option<&str>,
-        config: VmConfig,
-    ) -> anyhow::Result<(Store, HmVm)> {
-        let choice = match (self.backend, named) {
-            (Some(choice), _) => choice,
-            (None, Some(name)) => BackendChoice::from_str(name, false).map_err(|_| {
-                Problem::new(format!("the pipeline's backend {name:?} is not known"))
-                    .hint("this version has: auto, sandbox")
-            })?,
-            (None, None) => BackendChoice::Auto,
-        };
-        let store = app.store()?;
-        let registry = app.registry(&store)?;
-        let backend: Arc<dyn VmBackend> = match choice {
-            BackendChoice::Auto | BackendChoice::Sandbox => Arc::new(SandboxBackend::open(
-                store.clone(),
-                SandboxOptions::default(),
-            )?),
-        };
-        Ok((store, HmVm::new(backend, registry, config)))
     }
 }

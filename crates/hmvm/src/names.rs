@@ -1,10 +1,10 @@
 //! Ids and keys as a person writes and reads them: abbreviated where unique.
 
 use hm_vm::registry::Entry;
-use hm_vm::store::Store;
 use hm_vm::{Error, ImageRegistry, SnapshotId};
 
 use crate::app::App;
+use crate::backend::{Keeper, daemon};
 use crate::failure::{Problem, contract};
 use crate::output::sanitize::{sanitize, sanitize_path};
 
@@ -14,8 +14,9 @@ const SHORT: usize = 12;
 /// How many candidates an ambiguous abbreviation lists.
 const CANDIDATES: usize = 5;
 
-/// An id, abbreviated for reading.
+/// An id, abbreviated for reading. Those of snapshots in daemons are digests, whose first digits say enough.
 pub(crate) fn short(id: &str) -> &str {
+    let id = id.strip_prefix("sha256:").unwrap_or(id);
     id.char_indices()
         .nth(SHORT)
         .map_or(id, |(end, _)| &id[..end])
@@ -23,7 +24,7 @@ pub(crate) fn short(id: &str) -> &str {
 
 /// A digest, abbreviated for reading: its first digits.
 pub(crate) fn short_digest(digest: &str) -> &str {
-    short(digest.strip_prefix("sha256:").unwrap_or(digest))
+    short(digest)
 }
 
 /// The known name that `name` was probably meant to be.
@@ -68,14 +69,31 @@ fn is_derived(key: &str) -> bool {
 ///
 /// # Errors
 ///
-/// No such snapshot, or several.
-pub(crate) fn snapshot(store: &Store, text: &str) -> anyhow::Result<SnapshotId> {
+/// No such snapshot, or several. Where another backend has it, that is said.
+pub(crate) fn snapshot(app: &App, keeper: &Keeper, text: &str) -> anyhow::Result<SnapshotId> {
     if text.is_empty() {
         return Err(Problem::new("the id of the snapshot is empty")
             .hint("hmvm snapshot ls lists the snapshots")
             .into());
     }
-    Ok(store.resolve_snapshot(text)?)
+    let error = match keeper.resolve(text) {
+        Ok(found) => return Ok(found),
+        Err(error) => error,
+    };
+    let contract = contract(&error);
+    let Some(Error::SnapshotNotFound { .. }) = contract else {
+        return Err(error);
+    };
+    let Some(other) = daemon::other_keeper(app, keeper, text) else {
+        return Err(error);
+    };
+    let (here, there) = (keeper.name(), other.name());
+    let problem = Problem::new(format!(
+        "snapshot {text:?} is kept by {there}, not by {here}"
+    ));
+    Err(error.context(problem.hint(format!(
+        "--backend {there} uses it there; hmvm snapshot copy {text} --backend {there} --to {here} brings it over"
+    ))))
 }
 
 /// The snapshot that an id, a key, or a unique beginning of one of them names.
@@ -83,13 +101,17 @@ pub(crate) fn snapshot(store: &Store, text: &str) -> anyhow::Result<SnapshotId> 
 /// # Errors
 ///
 /// No such snapshot, or several.
-pub(crate) fn snapshot_or_key(app: &App, store: &Store, text: &str) -> anyhow::Result<SnapshotId> {
-    let error = match snapshot(store, text) {
+pub(crate) fn snapshot_or_key(
+    app: &App,
+    keeper: &Keeper,
+    text: &str,
+) -> anyhow::Result<SnapshotId> {
+    let error = match snapshot(app, keeper, text) {
         Ok(found) => return Ok(found),
         Err(error) => error,
     };
     let is_unknown = matches!(contract(&error), Some(Error::SnapshotNotFound { .. }));
-    match entry(&app.registry(store)?, text) {
+    match entry(&keeper.registry(app)?, text) {
         Ok(entry) if is_unknown => Ok(entry.snapshot),
         _ => Err(error),
     }

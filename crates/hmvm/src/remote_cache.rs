@@ -12,9 +12,10 @@ use hm_pipeline::{RemoteCacheMode, RemoteCacheRule};
 use hm_vm::oci::{Reference, RegistryOptions};
 use hm_vm::remote::{CacheMode, OciCache, OciCacheOptions, RemoteCache, RemoteReport};
 use hm_vm::store::Store;
-use hm_vm::{Cancellation, HmVm};
+use hm_vm::{Cancellation, HmVm, VmBackend as _};
 
 use crate::app::App;
+use crate::backend::Keeper;
 use crate::failure::Problem;
 use crate::images::client::client_with;
 use crate::output::sanitize::sanitize;
@@ -42,6 +43,8 @@ pub(crate) struct RemoteCacheArgs {
 pub(crate) struct ChosenCache {
     pub(crate) repository: String,
     pub(crate) mode: RemoteCacheMode,
+    /// An option of the command line says so.
+    pub(crate) is_asked_for: bool,
 }
 
 impl RemoteCacheArgs {
@@ -64,6 +67,7 @@ impl RemoteCacheArgs {
         Ok(rule.map(|rule| ChosenCache {
             repository: rule.repository,
             mode: self.remote_cache_mode.or(rule.mode).unwrap_or_default(),
+            is_asked_for: self.remote_cache.is_some(),
         }))
     }
 }
@@ -120,17 +124,30 @@ impl SharedCache {
     ///
     /// # Errors
     ///
-    /// The configuration cannot be used, or the repository is none.
+    /// The configuration cannot be used, the repository is none, or the user asks for what the backend cannot do.
     pub(crate) fn attach(
         app: &App,
         engine: HmVm,
-        store: &Store,
+        (store, keeper): (&Store, &Keeper),
         chosen: Option<ChosenCache>,
         cancel: &Cancellation,
     ) -> anyhow::Result<(HmVm, Option<Self>)> {
         let Some(chosen) = chosen else {
             return Ok((engine, None));
         };
+        if let Keeper::Daemon(daemon) = keeper {
+            let message = format!(
+                "results are shared from the sandbox's store: the {} backend has none to share",
+                daemon.name()
+            );
+            if chosen.is_asked_for {
+                return Err(Problem::new(message)
+                    .hint("leave out --remote-cache, or use --backend sandbox")
+                    .into());
+            }
+            app.ui.notice(&message);
+            return Ok((engine, None));
+        }
         let repository: Reference = chosen
             .repository
             .parse()

@@ -1,6 +1,7 @@
 //! The user's configuration file.
 
 use super::diagnostics::Diagnostics;
+use super::forms::Line;
 use super::model::RemoteCacheTable;
 use super::quantities::Time;
 use super::read::SIZE_LIMIT;
@@ -15,6 +16,8 @@ use crate::configuration::{Configuration, RegistryRule};
 table! {
     /// The configuration of hmvm.
     ConfigurationTable {
+        /// Name of the backend, where neither the command line nor the pipeline has one.
+        backend: Option<As<Line>>,
         /// A cache shared with other machines.
         remote_cache: Option<TextOr<As<Repository>, RemoteCacheTable>>,
         /// Images of registries.
@@ -65,6 +68,7 @@ pub fn read_configuration(text: &str) -> Result<Configuration, Diagnostics> {
 fn build(table: ConfigurationTable) -> Configuration {
     let registries = table.registries.map_or_else(Vec::new, |map| map.entries);
     Configuration {
+        backend: table.backend.map(|name| name.value),
         remote_cache: table.remote_cache.as_ref().map(remote_cache),
         image_max_age: table
             .images

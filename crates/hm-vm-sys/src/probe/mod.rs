@@ -1,7 +1,7 @@
 //! What this machine can do, each with the exact fix where something is missing.
 //!
 //! Probes try things for real where that leaves no trace, and read settings otherwise. Together
-//! they take some ten milliseconds; nothing of it runs but for `hmvm doctor`.
+//! they take some ten milliseconds; nothing of it runs but for `hmvm doctor`, and where a backend is to be chosen.
 
 mod kernel;
 mod mounts;
@@ -67,7 +67,15 @@ impl Fact {
 
 /// Looks at everything. `store_dir` is where layers are, or will be: an existing directory.
 pub fn all(store_dir: &Path) -> Vec<Fact> {
-    let mut facts = vec![
+    let mut facts = required(store_dir);
+    facts.extend(resources::cgroups());
+    facts.extend([resources::disk_limit(), resources::pasta()]);
+    facts
+}
+
+/// Looks at what no VM can do without: a part of [`all`], which takes a few milliseconds.
+pub fn required(store_dir: &Path) -> Vec<Fact> {
+    vec![
         kernel::version(),
         kernel::user_namespaces(),
         users::subordinate_ids(),
@@ -77,10 +85,7 @@ pub fn all(store_dir: &Path) -> Vec<Fact> {
         mounts::idmapped(store_dir),
         mounts::proc_is_whole(),
         kernel::seccomp(),
-    ];
-    facts.extend(resources::cgroups());
-    facts.extend([resources::disk_limit(), resources::pasta()]);
-    facts
+    ]
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@
 //! not live to remove them, and those that a crash left between snapshot and entry.
 
 mod collect;
+#[cfg(feature = "docker")]
+mod docker;
 mod keeper;
 mod select;
 

@@ -3,11 +3,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use hm_pipeline::Configuration;
+use hm_vm::docker::{EndpointSearch, Finding, FindingState, examine};
 use hm_vm::sandbox::{Check, CheckState, SandboxBackend, SandboxOptions, doctor};
 use hm_vm::store::Leftover;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::backend::daemon;
 use crate::exit_codes;
 use crate::failure::Report;
 use crate::input::environment::ConfigPlace;
@@ -16,7 +18,8 @@ use crate::output::{Style, human, json};
 
 /// Tell what this machine can do, what it lacks and how to get it, and what is left over
 ///
-/// Exits with 0 when VMs can run here, nothing is left over and the configuration is right, with 1 otherwise.
+/// Exits with 0 when VMs can run here by one backend at least, nothing is left over and the configuration is right, with 1
+/// otherwise.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  hmvm doctor")]
 pub(crate) struct Doctor {
@@ -30,7 +33,8 @@ impl Doctor {
         let checks = doctor(&existing(app.store_root()?));
         // A store that cannot be opened is a finding, not an end of the examination.
         let leftovers = leftovers(app);
-        let healthy = leftovers.as_ref().is_ok_and(Vec::is_empty);
+        let daemons = Daemons::look(app)?;
+        let healthy = leftovers.as_ref().is_ok_and(Vec::is_empty) && daemons.leftovers.is_empty();
         let usable = checks
             .iter()
             .all(|check| check.state != CheckState::Missing);
@@ -46,6 +50,8 @@ impl Doctor {
                     "exists": place.path.exists(),
                     "error": configuration.as_ref().err().map(|error| Report::of(error).message),
                 })),
+                "daemons": daemons.findings.iter().map(finding_json).collect::<Vec<Value>>(),
+                "daemon_leftovers": daemons.leftovers,
                 "checks": checks.iter().map(check_json).collect::<Vec<Value>>(),
                 "leftovers": leftovers.as_ref().map_or_else(|_| Value::Null, |list| json!(list)),
                 "store_error": leftovers.as_ref().err().map(|error| Report::of(error).message),
@@ -56,15 +62,94 @@ impl Doctor {
             for check in &checks {
                 print_check(app, check, style)?;
             }
+            for finding in &daemons.findings {
+                print_finding(app, finding, style)?;
+            }
             print_leftovers(app, &leftovers, style)?;
+            print_daemon_leftovers(app, &daemons.leftovers, style)?;
             print_configuration(app, place.as_ref(), &configuration, style)?;
         }
-        Ok(if usable && healthy && is_readable {
-            exit_codes::SUCCESS
-        } else {
-            exit_codes::NEGATIVE
+        // One backend is enough.
+        Ok(
+            if (usable || daemons.is_one_usable()) && healthy && is_readable {
+                exit_codes::SUCCESS
+            } else {
+                exit_codes::NEGATIVE
+            },
+        )
+    }
+}
+
+/// What there is of Docker and Podman.
+struct Daemons {
+    findings: Vec<Finding>,
+    /// In all that this store has used, and that answer.
+    leftovers: Vec<String>,
+}
+
+impl Daemons {
+    fn look(app: &App) -> anyhow::Result<Self> {
+        let findings = examine(&EndpointSearch::from_environment());
+        Ok(Self {
+            findings,
+            leftovers: daemon::leftovers(app)?,
         })
     }
+
+    fn is_one_usable(&self) -> bool {
+        let usable = |finding: &Finding| finding.state != FindingState::Missing;
+        self.findings.iter().any(usable)
+    }
+}
+
+fn finding_word(state: FindingState) -> &'static str {
+    match state {
+        FindingState::Ok => "ok",
+        FindingState::Weak => "weak",
+        FindingState::Missing => "absent",
+    }
+}
+
+fn finding_json(finding: &Finding) -> Value {
+    json!({
+        "name": finding.name,
+        "state": finding_word(finding.state),
+        "detail": finding.detail,
+        "fix": finding.fix,
+    })
+}
+
+/// A daemon that is not there is nothing wrong: nobody needs one where the sandbox works.
+fn print_finding(app: &App, finding: &Finding, style: Style) -> anyhow::Result<()> {
+    let state = format!("{:<8}", finding_word(finding.state));
+    let state = match finding.state {
+        FindingState::Ok => style.green(&state),
+        FindingState::Weak => style.yellow(&state),
+        FindingState::Missing => style.dim(&state),
+    };
+    let (name, detail) = (sanitize(&finding.name), sanitize(&finding.detail));
+    app.ui.data(format_args!("{state} {name:<22} {detail}"))?;
+    if let Some(fix) = &finding.fix {
+        app.ui
+            .data(format_args!("{:31} fix: {}", "", sanitize(fix)))?;
+    }
+    Ok(())
+}
+
+fn print_daemon_leftovers(app: &App, leftovers: &[String], style: Style) -> anyhow::Result<()> {
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    let state = style.yellow("weak    ");
+    let count = human::plural(leftovers.len() as u64, "thing is|things are");
+    app.ui.data(format_args!(
+        "{state} {:<22} {count} left over; hmvm cache gc removes them",
+        "daemons"
+    ))?;
+    leftovers.iter().try_for_each(|leftover| {
+        app.ui
+            .data(format_args!("{:31} {}", "", sanitize(leftover)))
+    })
 }
 
 /// The store, or where it will be made: before the first run, what matters is the file system it

@@ -6,11 +6,11 @@ use hm_vm::{ComponentChange, ImageRegistry, KeyComponents};
 use serde_json::json;
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::commands::plan::{self, Planned, reason, step_names};
 use crate::commands::run::SettingArgs;
 use crate::exit_codes;
 use crate::failure::Problem;
-use crate::machine::BackendArgs;
 use crate::names;
 use crate::output::json;
 use crate::output::sanitize::sanitize;
@@ -89,8 +89,7 @@ impl Explain {
     }
 
     fn keys(&self, app: &App, new: &str) -> anyhow::Result<bool> {
-        let store = app.store()?;
-        let registry = app.registry(&store)?;
+        let registry = self.backend.look(app)?.registry(app)?;
         let (old_key, old) = components(&registry, &self.old)?;
         let (new_key, new) = components(&registry, new)?;
         let changes = old.diff(&new);

@@ -3,9 +3,9 @@ use hm_pipeline::graph;
 use hm_pipeline::plan::PlanOptions;
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::commands::plan;
 use crate::commands::run::SettingArgs;
-use crate::machine::BackendArgs;
 use crate::run::FileArgs;
 
 /// Draw the steps of a pipeline and what they fork from and need

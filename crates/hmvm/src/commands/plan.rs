@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::commands::run::{SettingArgs, runtime};
-use crate::machine::BackendArgs;
 use crate::names;
 use crate::output::human;
 use crate::output::json;

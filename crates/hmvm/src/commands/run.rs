@@ -7,11 +7,11 @@ use hm_pipeline::plan::PlanOptions;
 use hm_vm::Cancellation;
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::images::needed::PullArgs;
 use crate::input::environment;
 use crate::input::parse_duration;
 use crate::input::values::{self, EnvArgument};
-use crate::machine::BackendArgs;
 use crate::remote_cache::RemoteCacheArgs;
 use crate::report::Mode;
 use crate::run::{FileArgs, RunSettings, Session};
@@ -116,8 +116,13 @@ impl Run {
         let session = Session::open(app, &self.backend, &loaded, shared, &cancel)?;
         let (plan, images) = (&settings.plan, &self.settings.images);
         let fetched = session.fetch_images(app, &loaded, plan, images, &cancel);
-        fetched.await?;
-        session.run(app, &loaded, settings, cancel).await
+        let keeper = session.keeper.clone();
+        let ended = match fetched.await {
+            Ok(()) => session.run(app, &loaded, settings, cancel.clone()).await,
+            Err(error) => Err(error),
+        };
+        keeper.end(&cancel);
+        ended
     }
 
     fn settings(&self, app: &App) -> anyhow::Result<RunSettings> {

@@ -7,6 +7,7 @@ use hm_pipeline::record::{
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::backend::daemon;
 use crate::failure::Problem;
 use crate::history;
 use crate::input::parse_duration;
@@ -214,10 +215,7 @@ fn settle(app: &App, runs: &RunStore, ids: &[u64]) -> anyhow::Result<()> {
         if !ids.contains(&id) {
             continue;
         }
-        let store = app.store()?;
-        for snapshot in &snapshots {
-            store.remove_snapshot(snapshot)?;
-        }
+        daemon::remove_everywhere(app, &snapshots)?;
         runs.mark_interrupted(id)?;
     }
     Ok(())
@@ -225,13 +223,7 @@ fn settle(app: &App, runs: &RunStore, ids: &[u64]) -> anyhow::Result<()> {
 
 /// Removes the states that the removed runs had kept, and tells how many runs they were.
 fn finish(app: &App, removed: &[PrunedRun]) -> anyhow::Result<()> {
-    let mut kept = removed.iter().flat_map(|run| &run.kept).peekable();
-    if kept.peek().is_some() {
-        let store = app.store()?;
-        for snapshot in kept {
-            store.remove_snapshot(snapshot)?;
-        }
-    }
+    daemon::remove_everywhere(app, removed.iter().flat_map(|run| &run.kept))?;
     let count = u64::try_from(removed.len()).unwrap_or(u64::MAX);
     app.ui
         .say(format_args!("hmvm: removed {}", plural(count, "run")));

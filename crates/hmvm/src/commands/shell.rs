@@ -1,6 +1,6 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::app::App;
+use crate::backend::Opened;
 use crate::exit_codes;
 use crate::failed_step::FailedStep;
 use crate::failure::Problem;
@@ -96,23 +97,42 @@ impl Shell {
         let (declared, inject) = (self.content.env()?, self.content.inject()?);
         let stop = Cancellation::new();
         signals::watch(&stop, GRACE, &app.ui).context("cannot wait for signals")?;
-        let (store, engine) = self.limits.engine(app)?;
+        let opened = self.limits.open(app)?;
+        let outcome = self
+            .in_vm(app, &opened, &cmd, (declared, inject), &stop)
+            .await;
+        opened.keeper.end(&stop);
+        outcome
+    }
+
+    async fn in_vm(
+        &self,
+        app: &App,
+        opened: &Opened,
+        cmd: &str,
+        (declared, inject): (Vec<(String, String)>, Option<PathBuf>),
+        stop: &Cancellation,
+    ) -> anyhow::Result<u8> {
+        for notice in &opened.notices {
+            app.ui.notice(notice);
+        }
+        let (engine, keeper) = (&opened.engine, &opened.keeper);
         let failed = match &self.failed {
-            Some(name) => Some(FailedStep::find(app, &store, &Wanted::parse(name))?),
+            Some(name) => Some(FailedStep::find(app, keeper, &Wanted::parse(name))?),
             None => None,
         };
         let source = match &failed {
             Some(step) => ImageSource::Snapshot(step.state.clone()),
-            None => self.source.resolve(&store)?,
+            None => self.source.resolve(app, keeper)?,
         };
         if let ImageSource::Image(image) = &source {
             let images = [image.clone()].into();
-            self.images.ensure(app, &store, images, &stop).await?;
+            self.images.ensure(app, keeper, images, stop).await?;
         }
         for notice in engine.backend().notices() {
             app.ui.notice(&notice);
         }
-        let mut vm = start(&engine, &source).await?;
+        let mut vm = start(engine, &source).await?;
         let working_dir = self.working_dir(failed.as_ref());
         // What is declared now goes over what the step had.
         let term = app.environment.term.iter();
@@ -125,7 +145,7 @@ impl Shell {
             working_dir: &working_dir,
             user: failed.as_ref().and_then(|step| step.user.as_deref()),
             grace: GRACE,
-            ..ExecRequest::new(&cmd, &stop)
+            ..ExecRequest::new(cmd, stop)
         };
         let outcome = self
             .use_vm(app, vm.as_mut(), &request, inject.as_deref())

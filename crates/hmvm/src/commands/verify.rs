@@ -10,11 +10,11 @@ use hm_vm::store::ChangeKind;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::commands::run::{SettingArgs, runtime};
 use crate::commands::snapshot::diff;
 use crate::exit_codes;
 use crate::failure::Problem;
-use crate::machine::BackendArgs;
 use crate::output::Ui;
 use crate::output::human::plural;
 use crate::output::json;
@@ -90,6 +90,7 @@ impl Verify {
         let cancel = Cancellation::new();
         signals::watch(&cancel, self.grace, &app.ui).context("cannot wait for signals")?;
         let session = Session::open(app, &self.backend, &loaded, None, &cancel)?;
+        session.keeper.store("hmvm verify")?;
         let options = PlanOptions {
             targets: self.steps.clone(),
             ..PlanOptions::default()

@@ -1,18 +1,21 @@
-//! Pulling what a command needs and the store does not have.
+//! Pulling what a command needs and the backend does not have.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use hm_vm::docker::{DockerBackend, PulledImage};
 use hm_vm::oci::{OciError, Reference};
 use hm_vm::store::{ImageInfo, Store};
-use hm_vm::{Cancellation, Error};
+use hm_vm::{Cancellation, Error, VmBackend as _};
 
 use super::client::client;
+use super::daemon;
 use super::pull::{Puller, Wanted};
 use crate::app::App;
-use crate::failure::{Report, explained, hinted, of_image};
+use crate::backend::Keeper;
+use crate::failure::{Report, contract, explained, hinted, of_image};
 use crate::input::parse_duration;
 use crate::names;
 use crate::output::sanitize::sanitize;
@@ -56,7 +59,7 @@ enum Reason {
 }
 
 impl PullArgs {
-    /// Pulls those of `names` that are not in the store, or have to be asked for again, all at the same time.
+    /// Pulls those of `names` that the backend does not have, or that have to be asked for again, all at the same time.
     ///
     /// # Errors
     ///
@@ -64,7 +67,7 @@ impl PullArgs {
     pub(crate) async fn ensure(
         &self,
         app: &App,
-        store: &Store,
+        keeper: &Keeper,
         names: BTreeSet<String>,
         cancel: &Cancellation,
     ) -> anyhow::Result<()> {
@@ -72,6 +75,68 @@ impl PullArgs {
             Some(age) => Some(age),
             None => app.configuration()?.image_max_age,
         };
+        match keeper {
+            Keeper::Store(store) => self.in_store(app, store, names, max_age, cancel).await,
+            Keeper::Daemon(daemon) => self.in_daemon(app, daemon, names, max_age, cancel).await,
+        }
+    }
+
+    async fn in_daemon(
+        &self,
+        app: &App,
+        backend: &DockerBackend,
+        names: BTreeSet<String>,
+        max_age: Option<Duration>,
+        cancel: &Cancellation,
+    ) -> anyhow::Result<()> {
+        let (mut wanted, mut reasons) = (Vec::new(), Vec::new());
+        for name in names {
+            let found = daemon::image(backend, &name).await?;
+            let reason = match &found {
+                None if self.pull == PullPolicy::Never => return Err(never(&name, backend.name())),
+                None => Some(Reason::Missing),
+                Some(_) => self.reason_in_daemon(backend, &name, max_age),
+            };
+            if let Some(reason) = reason {
+                wanted.push(name);
+                reasons.push((reason, found));
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let pulled = daemon::pull(app, backend, &wanted, cancel).await?;
+        for ((name, pulled), (reason, before)) in pulled.into_iter().zip(reasons) {
+            tell_of_daemon(app, &name, reason, before.as_deref(), pulled)?;
+        }
+        Ok(())
+    }
+
+    fn reason_in_daemon(
+        &self,
+        backend: &DockerBackend,
+        name: &str,
+        max_age: Option<Duration>,
+    ) -> Option<Reason> {
+        if self.pull == PullPolicy::Never || !daemon::can_move(name) {
+            return None;
+        }
+        if self.pull == PullPolicy::Refresh {
+            return Some(Reason::Asked);
+        }
+        // The daemon does not tell when it asked. What somebody else has put there is left alone.
+        let age = daemon::age(backend, name)?;
+        (age > max_age?).then_some(Reason::Old(age))
+    }
+
+    async fn in_store(
+        &self,
+        app: &App,
+        store: &Store,
+        names: BTreeSet<String>,
+        max_age: Option<Duration>,
+        cancel: &Cancellation,
+    ) -> anyhow::Result<()> {
         let mut wanted = Vec::new();
         for name in names {
             let found = store.image(&name)?;
@@ -205,6 +270,54 @@ fn tell(
         }
         (Err(error), _) => Err(error),
     }
+}
+
+/// As [`tell`], of an image in a daemon, which had the image `before` under that name.
+fn tell_of_daemon(
+    app: &App,
+    name: &str,
+    reason: Reason,
+    before: Option<&str>,
+    pulled: anyhow::Result<PulledImage>,
+) -> anyhow::Result<()> {
+    let shown = sanitize(name);
+    match (pulled, reason) {
+        (Ok(image), _) => match before {
+            Some(before) if before == image.id => {}
+            Some(_) => app.ui.notice(&format!(
+                "image {shown} has moved, and is {} now",
+                names::short_digest(&image.id)
+            )),
+            None => app.ui.say(format_args!(
+                "hmvm: pulled image {shown}, {}",
+                human::size(image.bytes)
+            )),
+        },
+        // Why the daemon could not ask is told in its words alone: any reason but the user's counts as a temporary one.
+        (Err(error), Reason::Old(age)) if !is_cancelled(&error) => {
+            let told = Report::of(&error).message.unwrap_or_default();
+            app.ui.notice(&format!(
+                "image {shown} is used as it was {} ago: {told}",
+                human::duration(age)
+            ));
+        }
+        (Err(error), Reason::Asked) if !is_cancelled(&error) => {
+            return Err(hinted(error, "--pull missing uses what is here"));
+        }
+        (Err(error), _) => return Err(error),
+    }
+    Ok(())
+}
+
+fn is_cancelled(error: &anyhow::Error) -> bool {
+    matches!(contract(error), Some(Error::Cancelled { .. }))
+}
+
+/// That an image is not here, and may not be pulled.
+fn never(name: &str, daemon: &str) -> anyhow::Error {
+    let image = name.to_owned();
+    let hint = format!("--pull never is set; {daemon} pull {name} gets it");
+    explained(Error::ImageNotFound { image }, hint)
 }
 
 fn is_temporary(error: &anyhow::Error) -> bool {

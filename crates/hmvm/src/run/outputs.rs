@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use hm_pipeline::pipeline::StepBase;
 use hm_pipeline::{Plan, Step, StepId};
-use hm_vm::store::Store;
 use hm_vm::{OutputRequest, SnapshotId, VmBackend};
 
+use crate::backend::Keeper;
 use crate::failure::Problem;
 
 /// What came of it.
@@ -21,7 +21,7 @@ pub(super) struct Brought {
 }
 
 /// The guest directory that a step runs in: the one that its image names where the file says nothing.
-pub(super) fn working_dir(store: &Store, plan: &Plan, id: StepId) -> Result<String> {
+pub(super) async fn working_dir(keeper: &Keeper, plan: &Plan, id: StepId) -> Result<String> {
     let step = plan.pipeline.step(id);
     if !step.working_dir.is_empty() {
         return Ok(step.working_dir.clone());
@@ -33,9 +33,7 @@ pub(super) fn working_dir(store: &Store, plan: &Plan, id: StepId) -> Result<Stri
             StepBase::Step(parent) => base = &plan.pipeline.step(*parent).base,
         }
     };
-    let named = store
-        .image(image)?
-        .and_then(|info| info.defaults.working_dir);
+    let named = keeper.image_working_dir(image).await?;
     Ok(named.unwrap_or_else(|| "/".to_owned()))
 }
 

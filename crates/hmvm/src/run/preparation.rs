@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
-use hm_pipeline::pipeline::{CacheDirectory, CacheSharing, SecretUse, StepBase};
+use hm_pipeline::pipeline::{CacheDirectory, SecretUse, StepBase};
 use hm_pipeline::{Plan, RunEvent, RunEventSink, StepId};
-use hm_vm::store::{CacheLock, Store};
 use hm_vm::{HmVm, ImageSource, Mount, Preparation, Prepared};
 
 use super::secrets;
 use super::services::{ServicePlan, Services};
+use crate::backend::{CacheTurn, Keeper};
 
 /// Time between two tries to have a cache directory that another run has.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Place<'a> {
     pub(super) plan: &'a Plan,
     pub(super) engine: &'a HmVm,
-    pub(super) store: &'a Store,
+    pub(super) keeper: &'a Keeper,
     pub(super) events: &'a Arc<dyn RunEventSink>,
 }
 
@@ -60,7 +60,7 @@ impl Place<'_> {
         });
         Ok(Some(Arc::new(StepPreparation {
             step: id,
-            store: self.store.clone(),
+            keeper: self.keeper.clone(),
             events: Arc::clone(self.events),
             directory: self.plan.pipeline.directory.clone(),
             caches: step.caches.clone(),
@@ -74,7 +74,7 @@ impl Place<'_> {
 /// The preparation of one step.
 struct StepPreparation {
     step: StepId,
-    store: Store,
+    keeper: Keeper,
     events: Arc<dyn RunEventSink>,
     /// Where relative host paths start from.
     directory: PathBuf,
@@ -87,7 +87,7 @@ struct StepPreparation {
 /// What is held while the command runs.
 #[derive(Debug, Default)]
 struct Held {
-    locks: Vec<CacheLock>,
+    turns: Vec<CacheTurn>,
     services: Option<Services>,
 }
 
@@ -104,13 +104,9 @@ impl StepPreparation {
         caches.dedup_by(|a, b| a.name == b.name);
         for cache in caches {
             let (mut pause, mut told) = (FIRST_PAUSE, false);
-            let lock = loop {
-                let lock = match cache.sharing {
-                    CacheSharing::Locked => self.store.try_lock_cache(&cache.name)?,
-                    CacheSharing::Shared => self.store.try_share_cache(&cache.name)?,
-                };
-                if let Some(lock) = lock {
-                    break lock;
+            let turn = loop {
+                if let Some(turn) = self.keeper.try_turn(&cache.name, cache.sharing)? {
+                    break turn;
                 }
                 if !told && pause == LONGEST_PAUSE {
                     told = true;
@@ -122,7 +118,7 @@ impl StepPreparation {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             };
-            self.held().locks.push(lock);
+            self.held().turns.push(turn);
         }
         Ok(())
     }
@@ -163,6 +159,6 @@ impl Preparation for StepPreparation {
         if let Some(services) = held.services {
             services.end().await;
         }
-        drop(held.locks);
+        drop(held.turns);
     }
 }

@@ -16,7 +16,6 @@ use hm_pipeline::{
     Plan, RunEvent, RunEventSink, Step, StepEnd, StepId, StepOutcome, StepReport, StepRunner,
     StepTry,
 };
-use hm_vm::store::Store;
 use hm_vm::{
     Cancellation, Error, ExecutionResult, HmVm, ImageSource, NetworkPolicy, SnapshotId, VmHandover,
     VmSlot,
@@ -26,6 +25,7 @@ use super::keys::{Keys, StepKey};
 use super::preparation::Place;
 use super::sink::StepSink;
 use super::{action, outputs};
+use crate::backend::Keeper;
 use crate::failure::{Report, contract};
 
 /// How often a step is begun anew because its files changed while it was being begun.
@@ -45,7 +45,7 @@ const NETWORK_WANTED: [&str; 6] = [
 pub(super) struct EngineRunner {
     pub(super) plan: Arc<Plan>,
     pub(super) engine: Arc<HmVm>,
-    pub(super) store: Store,
+    pub(super) keeper: Keeper,
     pub(super) events: Arc<dyn RunEventSink>,
     pub(super) writer: Arc<RunWriter>,
     pub(super) grace: Duration,
@@ -192,7 +192,7 @@ impl EngineRunner {
         let place = Place {
             plan: &self.plan,
             engine: &self.engine,
-            store: &self.store,
+            keeper: &self.keeper,
             events: &self.events,
         };
         options.preparation = place.preparation(id, |base| self.source_of(base))?;
@@ -297,7 +297,7 @@ impl EngineRunner {
         }
         let directory = &self.plan.pipeline.directory;
         let backend = self.engine.backend().as_ref();
-        let base = outputs::working_dir(&self.store, &self.plan, id)?;
+        let base = outputs::working_dir(&self.keeper, &self.plan, id).await?;
         let brought = outputs::bring(backend, step, &base, snapshot, directory).await?;
         for text in brought.notices {
             self.notice(id, text);

@@ -13,7 +13,7 @@ use hm_pipeline::record::{Retention, RunHeader, RunRecord, RunStore, RunWriter};
 use hm_pipeline::schedule::{self, RunOutcome, ScheduleOptions};
 use hm_pipeline::{Plan, RunEvent, RunEventSink, StepRunner, Verdict};
 use hm_vm::store::Store;
-use hm_vm::{Cancellation, HmVm};
+use hm_vm::{Cancellation, HmVm, VmConfig};
 
 use super::file::Loaded;
 use super::held_end::HeldEnd;
@@ -22,9 +22,9 @@ use super::keys::Keys;
 use super::manifests;
 use super::runner::{EngineRunner, RunnerState};
 use crate::app::App;
+use crate::backend::{BackendArgs, Keeper, Opened, daemon};
 use crate::exit_codes;
 use crate::images::needed::PullArgs;
-use crate::machine::BackendArgs;
 use crate::remote_cache::{self, ChosenCache, SharedCache};
 use crate::report::{self, Mode, Report, ReportContext};
 
@@ -47,6 +47,7 @@ pub(crate) struct RunSettings {
 pub(crate) struct Session {
     pub(crate) store: Store,
     pub(crate) engine: Arc<HmVm>,
+    pub(crate) keeper: Keeper,
     shared: Option<SharedCache>,
 }
 
@@ -70,11 +71,21 @@ impl Session {
         shared: Option<ChosenCache>,
         cancel: &Cancellation,
     ) -> Result<Self> {
-        let (store, engine) = backend.engine(app, loaded.pipeline.backend.as_deref())?;
-        let (engine, shared) = SharedCache::attach(app, engine, &store, shared, cancel)?;
+        let named = loaded.pipeline.backend.as_deref();
+        let Opened {
+            store,
+            engine,
+            keeper,
+            notices,
+        } = backend.open(app, named, VmConfig::default())?;
+        for notice in &notices {
+            app.ui.notice(notice);
+        }
+        let (engine, shared) = SharedCache::attach(app, engine, (&store, &keeper), shared, cancel)?;
         Ok(Self {
             store,
             engine: Arc::new(engine),
+            keeper,
             shared,
         })
     }
@@ -93,7 +104,7 @@ impl Session {
         cancel: &Cancellation,
     ) -> Result<()> {
         let images = hm_pipeline::plan::images(&loaded.pipeline, options)?;
-        pull.ensure(app, &self.store, images, cancel).await
+        pull.ensure(app, &self.keeper, images, cancel).await
     }
 
     /// Plans a run.
@@ -159,7 +170,7 @@ impl Session {
             .await;
         // It is of use for a later explanation only: but the next run may be the one to be explained.
         drop(lists.await);
-        let finished = self.record(&runs, &plan, &writer, &outcome, earlier.as_ref());
+        let finished = self.record(app, &runs, &plan, &writer, &outcome, earlier.as_ref());
         finished.await?;
         report.finish()?;
         Ok(exit_code(outcome.verdict))
@@ -181,7 +192,7 @@ impl Session {
         let runner = Arc::new(EngineRunner {
             plan: Arc::clone(plan),
             engine: Arc::clone(&self.engine),
-            store: self.store.clone(),
+            keeper: self.keeper.clone(),
             events: Arc::clone(&events),
             writer: Arc::clone(writer),
             grace: settings.grace,
@@ -224,6 +235,7 @@ impl Session {
 
     async fn record(
         &self,
+        app: &App,
         runs: &RunStore,
         plan: &Plan,
         writer: &RunWriter,
@@ -240,7 +252,12 @@ impl Session {
         let old = earlier.iter().flat_map(|record| record.kept());
         let pruned = runs.prune(&Retention::default())?;
         let pruned = pruned.iter().flat_map(|run| run.kept.iter().cloned());
-        for snapshot in old.chain(pruned) {
+        let (ours, others): (Vec<_>, Vec<_>) = old
+            .chain(pruned)
+            .partition(|snapshot| self.keeper.may_have(snapshot));
+        // The run before may have had another backend.
+        tokio::task::block_in_place(|| daemon::remove_everywhere(app, &others))?;
+        for snapshot in ours {
             if let Err(error) = self.engine.remove_snapshot(&snapshot).await {
                 tracing::warn!(%snapshot, error = %format!("{error:#}"), "the state of an earlier failure was not removed");
             }
@@ -252,8 +269,13 @@ impl Session {
     fn reap(&self, runs: &RunStore) -> impl Future<Output = ()> + use<> {
         let interrupted = runs.interrupted().unwrap_or_default();
         let (engine, runs) = (Arc::clone(&self.engine), runs.clone());
+        let keeper = self.keeper.clone();
         async move {
             for (run, snapshots) in interrupted {
+                if !snapshots.iter().all(|snapshot| keeper.may_have(snapshot)) {
+                    // It had another backend; the next run with that does this.
+                    continue;
+                }
                 for snapshot in snapshots {
                     if let Err(error) = engine.remove_snapshot(&snapshot).await {
                         tracing::warn!(run, %snapshot, error = %format!("{error:#}"), "a snapshot of a killed run was not removed");

@@ -73,7 +73,7 @@ impl Session {
         let place = Place {
             plan,
             engine: &self.engine,
-            store: &self.store,
+            keeper: &self.keeper,
             events: &options.events,
         };
         execute.preparation = place.preparation(id, |base| source_of(plan, base))?;
@@ -103,7 +103,8 @@ impl Session {
         fresh: &SnapshotId,
         times: bool,
     ) -> Result<Verification> {
-        let (store, cached, fresh) = (self.store.clone(), cached.clone(), fresh.clone());
+        let store = self.keeper.store("hmvm verify")?.clone();
+        let (cached, fresh) = (cached.clone(), fresh.clone());
         tokio::task::spawn_blocking(move || {
             let changes = store.diff(&cached, &fresh)?;
             let times = if times {

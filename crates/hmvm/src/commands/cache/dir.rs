@@ -1,9 +1,11 @@
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
+use hm_vm::docker::DockerBackend;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::backend::{BackendArgs, Keeper, wait};
 use crate::failure::Problem;
 use crate::output::sanitize::sanitize;
 use crate::output::table::Table;
@@ -30,6 +32,8 @@ struct Ls {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 /// Remove them, with all that is in them
@@ -39,6 +43,8 @@ struct Rm {
     /// Their names
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Dir {
@@ -52,7 +58,12 @@ impl Dir {
 
 impl Ls {
     fn run(&self, app: &App) -> anyhow::Result<()> {
-        let caches = app.store()?.caches()?;
+        let looked = self.backend.look(app)?;
+        let store = match &looked.keeper {
+            Keeper::Store(store) => store,
+            Keeper::Daemon(daemon) => return self.of_daemon(app, daemon),
+        };
+        let caches = store.caches()?;
         if self.json {
             let list: Vec<Value> = caches
                 .iter()
@@ -87,15 +98,51 @@ impl Ls {
         }
         app.ui.print(table)
     }
+
+    fn of_daemon(&self, app: &App, daemon: &DockerBackend) -> anyhow::Result<()> {
+        let volumes = wait(daemon.caches())??;
+        if self.json {
+            let list: Vec<Value> = volumes
+                .iter()
+                .map(|volume| {
+                    json!({
+                        "name": volume.name,
+                        "volume": volume.volume,
+                        "bytes": volume.bytes,
+                    })
+                })
+                .collect();
+            return json::document(&list);
+        }
+        if volumes.is_empty() {
+            app.ui.say("hmvm: no step has kept a directory");
+            return Ok(());
+        }
+        let mut table = Table::new(&["NAME", ">SIZE", "VOLUME"], app.ui.out_style());
+        for volume in &volumes {
+            table.row(vec![
+                sanitize(volume.name.as_deref().unwrap_or("?")).into_owned(),
+                volume.bytes.map_or_else(|| "-".into(), human::size),
+                sanitize(&volume.volume).into_owned(),
+            ]);
+        }
+        app.ui.print(table)
+    }
 }
 
 impl Rm {
     fn run(&self, app: &App) -> anyhow::Result<()> {
-        let store = app.store()?;
-        let known = store.caches()?;
+        let looked = self.backend.look(app)?;
+        let known: Vec<String> = match &looked.keeper {
+            Keeper::Store(store) => store.caches()?.into_iter().map(|it| it.name).collect(),
+            Keeper::Daemon(daemon) => {
+                let volumes = wait(daemon.caches())??;
+                volumes.into_iter().filter_map(|it| it.name).collect()
+            }
+        };
         // All names are looked up before anything is removed.
         for name in &self.names {
-            if !known.iter().any(|cache| cache.name == *name) {
+            if !known.contains(name) {
                 return Err(
                     Problem::new(format!("no step has kept a directory {name:?}"))
                         .hint("hmvm cache dir ls lists them")
@@ -104,7 +151,10 @@ impl Rm {
             }
         }
         for name in &self.names {
-            store.remove_cache(name)?;
+            match &looked.keeper {
+                Keeper::Store(store) => store.remove_cache(name)?,
+                Keeper::Daemon(daemon) => wait(daemon.remove_cache(name))??,
+            };
         }
         let count = u64::try_from(self.names.len()).unwrap_or(u64::MAX);
         app.ui.say(format_args!(

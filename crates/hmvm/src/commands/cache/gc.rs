@@ -5,6 +5,7 @@ use hm_vm::gc::{self, GcPolicy, GcReport, Removed};
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::backend::{BackendArgs, daemon};
 use crate::input::parse_duration;
 use crate::input::values::{parse_count, parse_size};
 use crate::names;
@@ -15,6 +16,9 @@ use crate::output::{Table, human, json};
 /// Of what may go, snapshots that nothing was forked from go first, the least recently used of
 /// them before the others. Without options, only what no key holds and was not used for a day goes.
 /// Pinned keys always stay with all that they were forked from, and so does what running VMs use.
+///
+/// In the daemons of Docker and Podman that were used with this store, what programs left that were killed is removed
+/// as well, if they answer.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -42,21 +46,31 @@ pub(super) struct Gc {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Gc {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        let store = app.store()?;
-        let registry = app.registry(&store)?;
-        let report = gc::collect(&registry, &store, &self.policy())?;
+        let looked = self.backend.look(app)?;
+        let registry = looked.registry(app)?;
+        let report = gc::collect(&registry, looked.keeper.collected(), &self.policy())?;
+        let mut leftovers = 0;
         if !self.dry_run {
             // The files go in the background: the space is free when this returns.
-            store.flush()?;
+            looked.keeper.flush()?;
+            leftovers = daemon::collect_leftovers(app, &looked)?;
         }
         if self.json {
-            return json::document(&self.to_json(&report));
+            return json::document(&self.to_json(&report, leftovers));
         }
-        self.tell(app, &report)
+        self.tell(app, &report)?;
+        if leftovers > 0 {
+            let things = human::plural(leftovers, "thing");
+            app.ui
+                .say(format_args!("hmvm: {things} left over in daemons are gone"));
+        }
+        Ok(())
     }
 
     fn policy(&self) -> GcPolicy {
@@ -114,7 +128,7 @@ impl Gc {
         Ok(())
     }
 
-    fn to_json(&self, report: &GcReport) -> Value {
+    fn to_json(&self, report: &GcReport, leftovers: u64) -> Value {
         let removed = |removed: &Removed| {
             json!({
                 "snapshot": &*removed.snapshot,
@@ -125,6 +139,7 @@ impl Gc {
         };
         json!({
             "dry_run": self.dry_run,
+            "leftovers": leftovers,
             "removed": report.removed.iter().map(removed).collect::<Vec<_>>(),
             "unused_layers": report.unused_layers,
             "freed_bytes": report.freed_bytes,

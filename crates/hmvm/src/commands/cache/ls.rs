@@ -5,6 +5,7 @@ use hm_vm::registry::Entry;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::names;
 use crate::output::{Table, human, json};
 
@@ -18,12 +19,13 @@ pub(super) struct Ls {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Ls {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        let store = app.store()?;
-        let mut entries = app.registry(&store)?.entries()?;
+        let mut entries = self.backend.look(app)?.registry(app)?.entries()?;
         // The registry's order is the true one: times may be equal, or a clock set back.
         entries.reverse();
         if self.json {

@@ -10,10 +10,10 @@ mod transfer;
 
 use clap::{Args, Subcommand};
 use hm_vm::registry::Entry;
-use hm_vm::store::Store;
 use hm_vm::{ImageRegistry, SnapshotId};
 
 use crate::app::App;
+use crate::backend::Keeper;
 
 /// See and change what is remembered, and free space
 #[derive(Args, Debug)]
@@ -53,11 +53,11 @@ impl Cache {
 }
 
 /// Forgets a key, and removes its snapshot when no other key holds it.
-fn forget(store: &Store, registry: &ImageRegistry, entry: &Entry) -> anyhow::Result<()> {
+fn forget(keeper: &Keeper, registry: &ImageRegistry, entry: &Entry) -> anyhow::Result<()> {
     // The key first: it must never point to a snapshot that is gone.
     registry.try_forget(&entry.key, &entry.snapshot)?;
     if !is_held(registry, &entry.snapshot)? {
-        store.remove_snapshot(&entry.snapshot)?;
+        keeper.remove(&entry.snapshot)?;
     }
     Ok(())
 }

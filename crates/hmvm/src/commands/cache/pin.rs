@@ -1,6 +1,7 @@
 use clap::Args;
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::names;
 
 /// Keep keys, whatever is cleaned up
@@ -10,6 +11,8 @@ pub(super) struct Pin {
     /// The keys, or the snapshots stored under them; may be abbreviated
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<String>,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 /// No longer keep keys that were pinned
@@ -19,23 +22,24 @@ pub(super) struct Unpin {
     /// The keys, or the snapshots stored under them; may be abbreviated
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<String>,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Pin {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        set(app, &self.keys, true)
+        set(app, &self.backend, &self.keys, true)
     }
 }
 
 impl Unpin {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        set(app, &self.keys, false)
+        set(app, &self.backend, &self.keys, false)
     }
 }
 
-fn set(app: &App, keys: &[String], pinned: bool) -> anyhow::Result<()> {
-    let store = app.store()?;
-    let registry = app.registry(&store)?;
+fn set(app: &App, backend: &BackendArgs, keys: &[String], pinned: bool) -> anyhow::Result<()> {
+    let registry = backend.look(app)?.registry(app)?;
     let entries = keys
         .iter()
         .map(|key| names::entry(&registry, key))

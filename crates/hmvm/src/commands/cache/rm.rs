@@ -1,6 +1,7 @@
 use clap::Args;
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::failure::Problem;
 use crate::names;
 use crate::output::human;
@@ -12,12 +13,14 @@ pub(super) struct Rm {
     /// The keys, or the snapshots stored under them; may be abbreviated
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<String>,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Rm {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        let store = app.store()?;
-        let registry = app.registry(&store)?;
+        let looked = self.backend.look(app)?;
+        let registry = looked.registry(app)?;
         // All names are looked up before anything is removed.
         let entries = self
             .keys
@@ -31,7 +34,7 @@ impl Rm {
                 .into());
         }
         for entry in &entries {
-            super::forget(&store, &registry, entry)?;
+            super::forget(&looked.keeper, &registry, entry)?;
         }
         let count = human::plural(entries.len() as u64, "key");
         app.ui.say(format_args!("hmvm: forgot {count}"));

@@ -1,7 +1,12 @@
 use clap::Args;
+use hm_vm::docker::DockerBackend;
+use hm_vm::registry::Entry;
+use hm_vm::store::Store;
 use serde_json::json;
 
 use crate::app::App;
+use crate::backend::{BackendArgs, Keeper};
+use crate::output::sanitize::sanitize;
 use crate::output::{human, json};
 
 /// Tell how much is remembered, and what uses the space
@@ -11,12 +16,61 @@ pub(super) struct Stats {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Stats {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        let store = app.store()?;
-        let entries = app.registry(&store)?.entries()?;
+        let looked = self.backend.look(app)?;
+        let entries = looked.registry(app)?.entries()?;
+        match &looked.keeper {
+            Keeper::Store(store) => self.of_store(app, store, &entries),
+            Keeper::Daemon(daemon) => self.of_daemon(app, daemon, &entries),
+        }
+    }
+
+    fn of_daemon(
+        &self,
+        app: &App,
+        daemon: &DockerBackend,
+        entries: &[Entry],
+    ) -> anyhow::Result<()> {
+        let snapshots = daemon.snapshots()?;
+        let hits: u64 = entries.iter().map(|entry| entry.hits).sum();
+        let output: u64 = entries.iter().map(|entry| entry.output_bytes).sum();
+        let pinned = entries.iter().filter(|entry| entry.pinned).count();
+        let bytes: u64 = snapshots.iter().map(|facts| facts.own_bytes).sum();
+        if self.json {
+            return json::document(&json!({
+                "daemon": daemon.engine().to_string(),
+                "keys": entries.len(),
+                "pinned": pinned,
+                "hits": hits,
+                "output_bytes": output,
+                "snapshots": snapshots.len(),
+                "bytes": bytes,
+            }));
+        }
+        print(
+            app,
+            &[
+                (
+                    "daemon",
+                    sanitize(&daemon.engine().to_string()).into_owned(),
+                ),
+                ("keys", format!("{}, {pinned} pinned", entries.len())),
+                ("hits", hits.to_string()),
+                ("output", stored_output(output)),
+                (
+                    "snapshots",
+                    format!("{}, {}", snapshots.len(), human::size(bytes)),
+                ),
+            ],
+        )
+    }
+
+    fn of_store(&self, app: &App, store: &Store, entries: &[Entry]) -> anyhow::Result<()> {
         let mut stats = store.stats()?;
         if stats.unmeasured_layers > 0 {
             store.flush()?;
@@ -47,10 +101,7 @@ impl Stats {
             ("store", store.root().display().to_string()),
             ("keys", format!("{}, {pinned} pinned", entries.len())),
             ("hits", hits.to_string()),
-            (
-                "output",
-                format!("{} of the commands, stored compressed", human::size(output)),
-            ),
+            ("output", stored_output(output)),
             ("snapshots", stats.snapshots.to_string()),
             ("images", stats.images.to_string()),
             (
@@ -79,12 +130,20 @@ impl Stats {
                 ),
             ),
         ];
-        let style = app.ui.out_style();
-        fields.iter().try_for_each(|(name, value)| {
-            app.ui.data(format_args!(
-                "{} {value}",
-                style.bold(&format!("{name:<10}"))
-            ))
-        })
+        print(app, &fields)
     }
+}
+
+fn stored_output(bytes: u64) -> String {
+    format!("{} of the commands, stored compressed", human::size(bytes))
+}
+
+fn print(app: &App, fields: &[(&str, String)]) -> anyhow::Result<()> {
+    let style = app.ui.out_style();
+    fields.iter().try_for_each(|(name, value)| {
+        app.ui.data(format_args!(
+            "{} {value}",
+            style.bold(&format!("{name:<10}"))
+        ))
+    })
 }

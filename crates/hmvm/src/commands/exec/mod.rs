@@ -17,6 +17,7 @@ use hm_vm::{
 };
 
 use crate::app::App;
+use crate::backend::Opened;
 use crate::failure::{OutputClosed, Report, contract};
 use crate::images::needed::PullArgs;
 use crate::input::parse_duration;
@@ -24,7 +25,7 @@ use crate::input::quote;
 use crate::input::values::{CacheMode, parse_cache_mode};
 use crate::machine::{ContentArgs, LimitArgs, SourceArgs};
 use crate::output::gate::Gate;
-use crate::remote_cache::{self, RemoteCacheArgs, SharedCache};
+use crate::remote_cache::{self, ChosenCache, RemoteCacheArgs, SharedCache};
 use crate::signals;
 
 use events::{JsonEvents, PlainEvents};
@@ -127,22 +128,46 @@ impl Exec {
             CacheMode::Off => None,
             _ => self.shared.choose(app, None)?,
         };
-        let (store, engine) = self.limits.engine(app)?;
-        let source = self.source.resolve(&store)?;
-        if let ImageSource::Image(image) = &source {
-            let images = [image.clone()].into();
-            self.images.ensure(app, &store, images, cancel).await?;
+        let opened = self.limits.open(app)?;
+        for notice in &opened.notices {
+            self.notice(app, gate, notice);
         }
-        let (engine, shared) = SharedCache::attach(app, engine, &store, shared, cancel)?;
         let action = Action {
-            source,
+            source: self.source.resolve(app, &opened.keeper)?,
             cmd,
             env,
             working_dir: self.content.working_dir(),
             timeout: self.timeout,
             inject,
         };
-        let done = self.renewing(app, cancel, gate, &engine, &action).await;
+        let keeper = opened.keeper.clone();
+        let done = self.on_backend(app, cancel, gate, (opened, shared), &action);
+        let done = done.await;
+        keeper.end(cancel);
+        done
+    }
+
+    async fn on_backend(
+        &self,
+        app: &App,
+        cancel: &Cancellation,
+        gate: &Arc<Gate>,
+        (opened, shared): (Opened, Option<ChosenCache>),
+        action: &Action,
+    ) -> anyhow::Result<Done> {
+        if let ImageSource::Image(image) = &action.source {
+            let images = [image.clone()].into();
+            let ensured = self.images.ensure(app, &opened.keeper, images, cancel);
+            ensured.await?;
+        }
+        let Opened {
+            store,
+            engine,
+            keeper,
+            ..
+        } = opened;
+        let (engine, shared) = SharedCache::attach(app, engine, (&store, &keeper), shared, cancel)?;
+        let done = self.renewing(app, cancel, gate, &engine, action).await;
         // The result stands, whatever becomes of it elsewhere.
         if let Some(shared) = shared {
             let report = shared.finish(cancel).await;

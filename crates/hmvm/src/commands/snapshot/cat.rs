@@ -1,6 +1,8 @@
 use clap::Args;
 
+use super::outside::print_of_daemon;
 use crate::app::App;
+use crate::backend::{BackendArgs, Keeper};
 use crate::failure::hinted;
 use crate::names::{self, GuestPath, look_hint, parse_guest_path};
 use crate::output::ui::write_out;
@@ -12,12 +14,20 @@ pub(super) struct Cat {
     /// The file
     #[arg(value_name = "SNAPSHOT:/PATH", value_parser = parse_guest_path)]
     file: GuestPath,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Cat {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        let store = app.store()?;
-        let id = names::snapshot(&store, &self.file.snapshot)?;
+        let looked = self.backend.look(app)?;
+        let id = names::snapshot(app, &looked.keeper, &self.file.snapshot)?;
+        let store = match &looked.keeper {
+            Keeper::Store(store) => store,
+            Keeper::Daemon(daemon) => {
+                return print_of_daemon((daemon, &looked.store), &id, &self.file);
+            }
+        };
         let view = store.view(&id)?;
         // The store's error is the one to tell; a reader who went away is told apart from it.
         let mut copied = Ok(());

@@ -1,8 +1,13 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use hm_vm::SnapshotId;
+use hm_vm::docker::DockerBackend;
+use hm_vm::store::Store;
 
+use super::outside::out_of_daemon;
 use crate::app::App;
+use crate::backend::{BackendArgs, Keeper, Looked};
 use crate::failure::hinted;
 use crate::input::environment;
 use crate::names::{self, GuestPath, look_hint, parse_guest_path};
@@ -25,13 +30,19 @@ pub(super) struct Cp {
     /// Where to: into it when it is a directory, else under this name
     #[arg(value_name = "HOST")]
     to: PathBuf,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Cp {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        let store = app.store()?;
-        let id = names::snapshot(&store, &self.from.snapshot)?;
+        let Looked { keeper, store } = self.backend.look(app)?;
+        let id = names::snapshot(app, &keeper, &self.from.snapshot)?;
         let target = environment::absolute(&self.to)?;
+        let store = match &keeper {
+            Keeper::Store(store) => store,
+            Keeper::Daemon(daemon) => return self.of_daemon(app, (daemon, &store), &id, &target),
+        };
         let report = store
             .copy_out(&id, self.from.path.as_ref(), &target)
             .map_err(|error| hinted(error, look_hint(&self.from)))?;
@@ -45,6 +56,26 @@ impl Cp {
             human::plural(entries, "entry|entries"),
             human::size(report.bytes),
             sanitize_path(&target)
+        ));
+        Ok(())
+    }
+
+    fn of_daemon(
+        &self,
+        app: &App,
+        daemon: (&DockerBackend, &Store),
+        id: &SnapshotId,
+        target: &Path,
+    ) -> anyhow::Result<()> {
+        let brought = out_of_daemon(daemon, id, &self.from, target)?;
+        for left_out in &brought.skipped {
+            app.ui
+                .notice(&format!("left out: {}", sanitize_path(left_out)));
+        }
+        app.ui.say(format_args!(
+            "hmvm: {} to {}",
+            human::plural(brought.files + brought.unchanged, "file"),
+            sanitize_path(target)
         ));
         Ok(())
     }

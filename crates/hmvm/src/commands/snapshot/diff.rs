@@ -5,6 +5,7 @@ use hm_vm::store::{Change, ChangeKind};
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::exit_codes;
 use crate::names;
 use crate::output::sanitize::sanitize_path;
@@ -30,13 +31,16 @@ pub(super) struct Diff {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Diff {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<u8> {
-        let store = app.store()?;
-        let old = names::snapshot(&store, &self.old)?;
-        let new = names::snapshot(&store, &self.new)?;
+        let keeper = self.backend.look(app)?.keeper;
+        let store = keeper.store("hmvm snapshot diff")?;
+        let old = names::snapshot(app, &keeper, &self.old)?;
+        let new = names::snapshot(app, &keeper, &self.new)?;
         let mut changes = store.diff(&old, &new)?;
         changes.sort_by(|a, b| a.path.cmp(&b.path));
         if self.json {

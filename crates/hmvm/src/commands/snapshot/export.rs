@@ -8,6 +8,7 @@ use hm_vm::{Cancellation, SnapshotId};
 use serde_json::json;
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::failure::Problem;
 use crate::images::client::client;
 use crate::images::place::Place;
@@ -64,6 +65,8 @@ struct ImageArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 /// Value of `--compression`.
@@ -101,11 +104,12 @@ impl Export {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
         let cancel = Cancellation::new();
         signals::watch_transfer(&cancel, &app.ui).context("cannot wait for signals")?;
-        let store = app.store()?;
-        let snapshot = names::snapshot_or_key(app, &store, &self.snapshot)?;
+        let keeper = self.options.backend.look(app)?.keeper;
+        let store = keeper.store("hmvm snapshot export")?;
+        let snapshot = names::snapshot_or_key(app, &keeper, &self.snapshot)?;
         let destination = writer(&self.destination)?;
         self.options
-            .write(app, &store, &snapshot, destination.as_ref(), &cancel)
+            .write(app, store, &snapshot, destination.as_ref(), &cancel)
     }
 }
 
@@ -148,12 +152,13 @@ impl Push {
     pub(crate) fn run(&self, app: &App) -> anyhow::Result<()> {
         let cancel = Cancellation::new();
         signals::watch_transfer(&cancel, &app.ui).context("cannot wait for signals")?;
-        let store = app.store()?;
-        let snapshot = names::snapshot_or_key(app, &store, &self.snapshot)?;
+        let keeper = self.options.backend.look(app)?.keeper;
+        let store = keeper.store("hmvm push")?;
+        let snapshot = names::snapshot_or_key(app, &keeper, &self.snapshot)?;
         let client = client(app, &cancel)?;
         let destination = client.destination(&self.reference);
         self.options
-            .write(app, &store, &snapshot, destination.as_ref(), &cancel)
+            .write(app, store, &snapshot, destination.as_ref(), &cancel)
     }
 }
 
@@ -166,7 +171,7 @@ impl ImageArgs {
         destination: &dyn Destination,
         cancel: &Cancellation,
     ) -> anyhow::Result<()> {
-        let registry = app.registry(store)?;
+        let registry = app.registry(store.root())?;
         let key = registry.key_of(snapshot)?;
         let components = match &key {
             Some(key) => registry.components(key)?,

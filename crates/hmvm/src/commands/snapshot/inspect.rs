@@ -1,8 +1,11 @@
 use std::time::SystemTime;
 
 use clap::Args;
+use hm_vm::SnapshotId;
+use hm_vm::docker::DockerBackend;
 
 use crate::app::App;
+use crate::backend::{BackendArgs, Keeper};
 use crate::failure::Problem;
 use crate::names;
 use crate::output::sanitize::sanitize;
@@ -18,13 +21,19 @@ pub(super) struct Inspect {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Inspect {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        let store = app.store()?;
-        let id = names::snapshot(&store, &self.id)?;
-        super::measured(&store)?;
+        let keeper = self.backend.look(app)?.keeper;
+        let id = names::snapshot(app, &keeper, &self.id)?;
+        let store = match &keeper {
+            Keeper::Store(store) => store,
+            Keeper::Daemon(daemon) => return self.of_daemon(app, daemon, &id),
+        };
+        super::measured(store)?;
         let info = store
             .snapshot(&id)?
             .ok_or_else(|| Problem::new(format!("snapshot {id} was removed just now")))?;
@@ -70,12 +79,47 @@ impl Inspect {
                 if info.durable { "yes" } else { "in a moment" }.to_owned(),
             ),
         ];
-        let style = app.ui.out_style();
-        fields.iter().try_for_each(|(name, value)| {
-            app.ui.data(format_args!(
-                "{} {value}",
-                style.bold(&format!("{name:<17}"))
-            ))
-        })
+        print(app, &fields)
     }
+
+    fn of_daemon(&self, app: &App, daemon: &DockerBackend, id: &SnapshotId) -> anyhow::Result<()> {
+        let mut all = daemon.snapshots()?.into_iter();
+        let facts = all
+            .find(|facts| facts.id == *id)
+            .ok_or_else(|| Problem::new(format!("snapshot {id} was removed just now")))?;
+        if self.json {
+            return json::document(&super::facts_json(&facts));
+        }
+        let text = |value: &Option<String>, absent: &str| {
+            let value = value.as_deref().unwrap_or(absent);
+            sanitize(value).into_owned()
+        };
+        let created = human::timestamp(facts.created);
+        let ago = human::ago(SystemTime::now(), facts.created);
+        print(
+            app,
+            &[
+                ("id", facts.id.to_string()),
+                ("from", text(&facts.parent, "-")),
+                ("key", text(&facts.key, "none")),
+                ("created", format!("{created} ({ago})")),
+                ("size", human::size(facts.own_bytes)),
+                ("with all below it", human::size(facts.bytes)),
+                (
+                    "kept by",
+                    sanitize(&daemon.engine().to_string()).into_owned(),
+                ),
+            ],
+        )
+    }
+}
+
+fn print(app: &App, fields: &[(&str, String)]) -> anyhow::Result<()> {
+    let style = app.ui.out_style();
+    fields.iter().try_for_each(|(name, value)| {
+        app.ui.data(format_args!(
+            "{} {value}",
+            style.bold(&format!("{name:<17}"))
+        ))
+    })
 }

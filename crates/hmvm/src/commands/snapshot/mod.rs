@@ -1,15 +1,18 @@
 //! `hmvm snapshot`: one file a sub-command.
 
 mod cat;
+mod copy;
 mod cp;
 pub(crate) mod diff;
 pub(crate) mod export;
 mod inspect;
 mod ls;
+mod outside;
 mod rm;
 mod tree;
 
 use clap::{Args, Subcommand};
+use hm_vm::docker::SnapshotFacts;
 use hm_vm::store::{SnapshotInfo, Store};
 use serde_json::{Value, json};
 
@@ -33,6 +36,7 @@ enum Command {
     Diff(diff::Diff),
     Cat(cat::Cat),
     Cp(cp::Cp),
+    Copy(copy::Copy),
     Export(export::Export),
     Push(export::Push),
     Rm(rm::Rm),
@@ -47,6 +51,7 @@ impl Snapshot {
             Command::Diff(diff) => return diff.run(app),
             Command::Cat(cat) => cat.run(app)?,
             Command::Cp(cp) => cp.run(app)?,
+            Command::Copy(copy) => copy.run(app)?,
             Command::Export(export) => export.run(app)?,
             Command::Push(push) => push.run(app)?,
             Command::Rm(rm) => rm.run(app)?,
@@ -79,6 +84,17 @@ fn to_json(info: &SnapshotInfo) -> Value {
         "own_bytes": info.own_bytes,
         "exclusive_bytes": info.exclusive_bytes,
         "durable": info.durable,
+    })
+}
+
+fn facts_json(facts: &SnapshotFacts) -> Value {
+    json!({
+        "id": facts.id.as_ref() as &str,
+        "label": facts.key,
+        "parent": facts.parent,
+        "created": json::time(facts.created),
+        "own_bytes": facts.own_bytes,
+        "bytes": facts.bytes,
     })
 }
 

@@ -1,6 +1,7 @@
 use clap::Args;
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::failure::Problem;
 use crate::names;
 use crate::output::human;
@@ -12,17 +13,19 @@ pub(super) struct Rm {
     /// Their ids, or beginnings of them
     #[arg(value_name = "SNAPSHOT", required = true)]
     ids: Vec<String>,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Rm {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        let store = app.store()?;
-        let registry = app.registry(&store)?;
+        let looked = self.backend.look(app)?;
+        let (keeper, registry) = (&looked.keeper, looked.registry(app)?);
         // All names are looked up before anything is removed.
         let snapshots = self
             .ids
             .iter()
-            .map(|id| names::snapshot(&store, id))
+            .map(|id| names::snapshot(app, keeper, id))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut keys = Vec::new();
         for entry in registry.entries()? {
@@ -45,7 +48,7 @@ impl Rm {
             registry.try_invalidate(key)?;
         }
         for snapshot in &snapshots {
-            store.remove_snapshot(snapshot)?;
+            keeper.remove(snapshot)?;
         }
         let count = human::plural(snapshots.len() as u64, "snapshot");
         app.ui.say(format_args!("hmvm: removed {count}"));

@@ -5,6 +5,7 @@ use hm_vm::store::SnapshotInfo;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::backend::BackendArgs;
 use crate::names;
 use crate::output::sanitize::sanitize;
 use crate::output::{human, json};
@@ -19,6 +20,8 @@ pub(super) struct Tree {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 /// Children by parent, in order of creation.
@@ -26,8 +29,8 @@ type Children<'a> = BTreeMap<&'a str, Vec<&'a SnapshotInfo>>;
 
 impl Tree {
     pub(super) fn run(&self, app: &App) -> anyhow::Result<()> {
-        let store = app.store()?;
-        let mut snapshots = super::measured(&store)?;
+        let keeper = self.backend.look(app)?.keeper;
+        let mut snapshots = super::measured(keeper.store("hmvm snapshot tree")?)?;
         snapshots.sort_by(|a, b| a.created.cmp(&b.created).then_with(|| a.id.cmp(&b.id)));
         let known: BTreeSet<&str> = snapshots.iter().map(|info| &*info.id).collect();
         let mut children = Children::new();
@@ -44,7 +47,7 @@ impl Tree {
             }
         }
         if let Some(prefix) = &self.id {
-            let id = names::snapshot(&store, prefix)?;
+            let id = names::snapshot(app, &keeper, prefix)?;
             roots = snapshots.iter().filter(|info| info.id == id).collect();
         }
         if self.json {
