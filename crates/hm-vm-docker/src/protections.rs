@@ -13,7 +13,7 @@ fn filters_calls(info: &EngineInfo) -> bool {
 }
 
 /// Whether the root of containers is another user on the daemon's machine.
-fn maps_users(info: &EngineInfo) -> bool {
+pub(crate) fn maps_users(info: &EngineInfo) -> bool {
     info.rootless || info.security.iter().any(|option| option == "name=userns")
 }
 

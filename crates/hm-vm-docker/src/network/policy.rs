@@ -17,10 +17,15 @@ pub(crate) fn offered(info: &EngineInfo) -> Vec<NetworkPolicy> {
     let is_offered = |policy: &NetworkPolicy| match policy {
         NetworkPolicy::None => true,
         NetworkPolicy::Outbound => info.outbound.is_some(),
-        // The network of a daemon without root is one of its own, not the machine's.
-        NetworkPolicy::Host => info.kind == EngineKind::Podman || !info.rootless,
+        NetworkPolicy::Host => info.kind == EngineKind::Podman || has_the_machines_network(info),
     };
     NetworkPolicy::ALL.into_iter().filter(is_offered).collect()
+}
+
+/// The network of a Docker daemon without root is one of its own, not the machine's; and one that maps users refuses to give it to
+/// mapped ones.
+fn has_the_machines_network(info: &EngineInfo) -> bool {
+    !crate::protections::maps_users(info)
 }
 
 /// How the daemon can give [`NetworkPolicy::Outbound`], if it can.

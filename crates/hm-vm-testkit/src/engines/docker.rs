@@ -50,18 +50,35 @@ impl DockerDaemon {
         Self::start_with(&[])
     }
 
+    /// Starts one in a network namespace of its own, with a bridge and a packet filter in that. Nothing outside of the namespace is
+    /// reached.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with_bridge() -> Result<Self> {
+        need_program("iptables")?;
+        // The last one of an option counts.
+        let options = ["--bridge=", "--iptables=true", "--ip-forward=true"];
+        Self::launch(&["--mount", "--net"], &options)
+    }
+
     /// As [`start`](Self::start), with more options of `dockerd`.
     ///
     /// # Errors
     ///
     /// As `start`.
     pub fn start_with(options: &[&str]) -> Result<Self> {
+        Self::launch(&["--mount"], options)
+    }
+
+    /// Starts one in new namespaces of these kinds.
+    fn launch(namespaces: &[&str], options: &[&str]) -> Result<Self> {
         let root = TestRoot::new()?;
         let config = root.join("daemon.json");
         fs::write(&config, "{}").with_context(|| format!("writing {}", config.display()))?;
         let path = |option: &str, name: &str| format!("--{option}={}", root.join(name).display());
         let arguments = [
-            "--mount".to_owned(),
             "--propagation=private".to_owned(),
             "--".to_owned(),
             need_program("dockerd")?.display().to_string(),
@@ -78,6 +95,7 @@ impl DockerDaemon {
         ];
         let unshare = need_program("unshare")?;
         let mut program = vec![unshare.as_os_str()];
+        program.extend(namespaces.iter().map(OsStr::new));
         program.extend(arguments.iter().map(OsStr::new));
         program.extend(options.iter().map(OsStr::new));
         let path = OsStr::new("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

@@ -87,6 +87,26 @@ impl TestEngine {
         Ok(start().unwrap_or_else(|error| panic!("starting Docker: {error:#}")))
     }
 
+    /// Docker that nobody else uses, with a bridge in a network namespace of its own.
+    ///
+    /// # Errors
+    ///
+    /// A [`Skip`] where it cannot run.
+    ///
+    /// # Panics
+    ///
+    /// As [`own_docker`](Self::own_docker).
+    pub fn own_docker_with_bridge() -> Result<Arc<Self>, Skip> {
+        DockerDaemon::need()?;
+        need_program("iptables")?;
+        images::need_busybox()?;
+        let start = || {
+            let daemon = DockerDaemon::start_with_bridge()?;
+            Self::prepared(daemon.socket(), Some(Own::Docker(daemon)))
+        };
+        Ok(start().unwrap_or_else(|error| panic!("starting Docker: {error:#}")))
+    }
+
     /// Podman that nobody else uses.
     ///
     /// # Errors
