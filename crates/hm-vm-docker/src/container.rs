@@ -56,6 +56,8 @@ pub(crate) struct Container {
     machine: Arc<Machine>,
     id: String,
     name: String,
+    /// Id of what it was made from.
+    image: String,
     shape: Shape,
     removed: bool,
 }
@@ -86,8 +88,18 @@ impl Drop for Container {
         let docker = engine.docker().clone();
         // By its name: that is known also when the answer to its creation never came.
         let name = std::mem::take(&mut self.name);
+        let image = std::mem::take(&mut self.image);
+        // A snapshot that was removed under it stayed for its sake.
+        let was_removed = self.machine.presence.was_removed(&image);
+        let last_of = was_removed.then(|| (self.machine.session.identity().clone(), image));
         engine.later(format!("removing container {name}"), async move {
-            remove(&docker, &name).await
+            remove(&docker, &name).await?;
+            match last_of {
+                Some((identity, image)) => {
+                    crate::snapshot::release(&docker, &identity, &image).await
+                }
+                None => Ok(()),
+            }
         });
     }
 }
@@ -129,6 +141,7 @@ pub(crate) async fn create(
         machine: Arc::clone(machine),
         id: String::new(),
         name,
+        image: base.id.clone(),
         shape: shape.clone(),
         removed: true,
     };

@@ -128,7 +128,7 @@ fn of(name: &str, found: ImageInspect) -> Result<BaseImage> {
     } else {
         format!("sha256:{id}")
     };
-    let config = found.config.unwrap_or_default();
+    let config = crate::snapshot::original(found.config.unwrap_or_default());
     let architecture = found.architecture.unwrap_or_default();
     let platform = (!architecture.is_empty()).then(|| Platform {
         os: found.os.unwrap_or_default(),

@@ -136,12 +136,18 @@ impl Presence {
 
     /// There is a snapshot, as a request says that was sent at `mark`.
     pub(crate) fn added(&self, id: &str, mark: Mark) {
+        self.listen();
         lock(&self.known).added(id, mark);
     }
 
     /// A snapshot is being removed, or was.
     pub(crate) fn removed(&self, id: &str) {
         lock(&self.known).removed(id);
+    }
+
+    /// Whether an image is known to have been removed, or to have lost a name.
+    pub(crate) fn was_removed(&self, id: &str) -> bool {
+        lock(&self.known).removed.contains_key(id)
     }
 
     fn listen(&self) {

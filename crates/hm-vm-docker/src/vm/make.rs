@@ -52,6 +52,7 @@ pub(crate) async fn restore(
                 found
             }
         };
+        let base = snapshot::usable(&owner, base).await?;
         let made = DockerVm::new(&owner, base, config).await;
         made.map_err(|error| missing(error, not_found()))
     });
