@@ -13,4 +13,5 @@ mod find;
 mod search;
 
 pub use address::{Endpoint, TlsFiles};
+pub(crate) use find::advice;
 pub use search::{Candidate, EndpointSearch};
