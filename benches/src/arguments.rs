@@ -34,6 +34,7 @@ pub(crate) enum Part {
     Parallel,
     Workspace,
     Images,
+    Containers,
     Lines,
     Registry,
     Memory,

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod bench;
+mod containers;
 mod images;
 mod machine;
 mod measure;
@@ -28,7 +29,14 @@ use bench::Bench;
 use report::Report;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let outcome = match &arguments[..] {
+        [_, order, socket, folder] if order == containers::DRIVE => {
+            containers::drive(socket.as_ref(), folder.as_ref())
+        }
+        _ => run(&Arguments::parse()),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             talk::progress(&format!("error: {error:#}"));

@@ -11,6 +11,8 @@ use anyhow::{Context as _, ensure};
 pub(crate) enum Who {
     /// This project on the sandbox backend.
     Ours,
+    /// This project on the backend of containers.
+    OursDocker,
     /// `bwrap` on the unpacked root.
     Bwrap,
     /// `runc run` on the unpacked root.
@@ -31,6 +33,7 @@ impl fmt::Display for Who {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(match self {
             Self::Ours => "hm-vm (sandbox)",
+            Self::OursDocker => "hm-vm (docker)",
             Self::Bwrap => "bwrap",
             Self::Runc => "runc",
             Self::Docker => "docker",

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::bench::Bench;
 use crate::machine;
-use crate::measure::{Outcome, Who};
+use crate::measure::Outcome;
 use crate::row::{Figure, Row, Target};
 
 /// Everything that one run found out.
@@ -63,7 +63,7 @@ impl Report {
             write_row(&mut text, row);
         }
         if !self.figures.is_empty() {
-            text.push_str("\n| memory | hm-vm (sandbox) | target |\n|---|--:|---|\n");
+            text.push_str("\n| memory | | target |\n|---|--:|---|\n");
         }
         for figure in &self.figures {
             let value = match &figure.value {
@@ -86,7 +86,7 @@ impl Report {
     fn write_losses(&self, text: &mut String) {
         let mut losses = String::new();
         for row in &self.rows {
-            let Some(ours) = row.median(Who::Ours) else {
+            let Some(ours) = row.ours() else {
                 continue;
             };
             for (who, outcome) in &row.outcomes {
@@ -114,7 +114,7 @@ impl Report {
         }
         text.push_str("| target | median | limit | |\n|---|--:|--:|---|\n");
         for (row, target) in with_target() {
-            let (ours, limit) = (row.median(Who::Ours), self.limit(target));
+            let (ours, limit) = (row.ours(), self.limit(target));
             let verdict = match (ours, limit) {
                 (Some(ours), Some(limit)) => verdict(ours <= limit),
                 _ => "not measured",
@@ -140,7 +140,7 @@ impl Report {
             }
             Target::Above { by, row } => {
                 let row = self.rows.iter().find(|other| other.id == row)?;
-                row.median(Who::Ours).map(|median| median + by)
+                row.ours().map(|median| median + by)
             }
         }
     }
@@ -168,6 +168,7 @@ turns within one run, on the same Debian root (debootstrap, minbase), without ne
 medians, the fastest round, how many times our median a racer takes, and the number of rounds.
 
 - **hm-vm (sandbox)**: the library, through its public API, in the benchmark's process.
+- **hm-vm (docker)**: the library on its backend of containers, in a process of its own, on the daemon that the Docker-only crate uses.
 - **bwrap**: `bwrap --ro-bind ROOT / --unshare-all --die-with-parent --proc /proc --dev /dev --tmpfs /tmp -- true`. It keeps
   nothing and limits nothing: what it does is less, and that is what it costs.
 - **runc**: `runc run` of the default specification with a read-only root.
@@ -185,13 +186,13 @@ order of use.
 ";
 
 fn write_row(text: &mut String, row: &Row) {
-    let ours = row.median(Who::Ours);
+    let ours = row.ours();
     for (index, (who, outcome)) in row.outcomes.iter().enumerate() {
         let title = if index == 0 { row.title.as_str() } else { "" };
         let _ = match outcome {
             Outcome::Measured(samples) => {
                 let ratio = ours
-                    .filter(|ours| !ours.is_zero() && *who != Who::Ours)
+                    .filter(|ours| !ours.is_zero() && *who != row.us())
                     .map_or(String::new(), |ours| {
                         format!("{:.1}", samples.median().as_secs_f64() / ours.as_secs_f64())
                     });
@@ -226,7 +227,7 @@ fn verdict(reached: bool) -> &'static str {
 fn explain(target: &Target) -> String {
     match target {
         Target::AtMost(_) => String::new(),
-        Target::TimesOf { factor, row, who } => format!("{factor} × {who}, {row}: "),
+        Target::TimesOf { factor, row, who } => format!("{factor:.3} × {who}, {row}: "),
         Target::Above { by, row } => format!("{} above {row}: ", show(*by)),
     }
 }

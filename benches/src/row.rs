@@ -45,6 +45,23 @@ impl Row {
     }
 }
 
+impl Row {
+    /// Our side of the row.
+    pub(crate) fn us(&self) -> Who {
+        let is_docker = |(who, _): &(Who, Outcome)| *who == Who::OursDocker;
+        if self.outcomes.iter().any(is_docker) {
+            Who::OursDocker
+        } else {
+            Who::Ours
+        }
+    }
+
+    /// Our own median, if it was measured.
+    pub(crate) fn ours(&self) -> Option<Duration> {
+        self.median(self.us())
+    }
+}
+
 /// What our median must not exceed.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {

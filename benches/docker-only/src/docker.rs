@@ -4,14 +4,27 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use docker_only::docker::DockerBackend;
 use docker_only::{
-    Action, CachingPolicy, HmVm, ImageRegistry, ImageSource, NullSink, SnapshotId, SnapshotLabel,
-    Vm, VmBackend, VmConfig,
+    Action, CachingPolicy, HmVm, ImageRegistry, ImageSource, NullSink, OutputSink, SnapshotId,
+    SnapshotLabel, Vm, VmBackend, VmConfig,
 };
+
+/// Counts the bytes of lines.
+#[derive(Debug, Default)]
+struct Counted(AtomicU64);
+
+impl OutputSink for Counted {
+    fn on_stdout(&self, line: &str) {
+        self.0.fetch_add(line.len() as u64, Ordering::Relaxed);
+    }
+
+    fn on_stderr(&self, _line: &str) {}
+}
 
 /// A connection to the daemon, and the snapshots that were made over it.
 pub struct Docker {
@@ -48,6 +61,8 @@ impl Docker {
             "chain" => self.make_chain(rest.parse()?).await,
             "fork" => self.fork(rest.parse()?).await,
             "inject" => self.inject(rest.as_ref()).await,
+            "output" => self.output(rest.parse()?).await,
+            "forget" => self.forget(rest).await,
             "many" => self.many(rest.parse()?).await,
             _ => anyhow::bail!("unknown order {order}"),
         }
@@ -174,6 +189,30 @@ impl Docker {
         let duration = start.elapsed();
         vm.destroy().await?;
         Ok(duration)
+    }
+
+    async fn output(&self, megabytes: u64) -> anyhow::Result<Duration> {
+        let mut vm = self
+            .backend
+            .create(&self.image, &VmConfig::default())
+            .await?;
+        let sink = Counted::default();
+        let start = Instant::now();
+        let cmd = format!(
+            "yes 0123456789012345678901234567890123456789012345678 | head -c {megabytes}000000"
+        );
+        vm.exec(&cmd, &[], "/", &sink).await?;
+        let duration = start.elapsed();
+        // It breaks lines at the borders of chunks: the bytes of the lines themselves can be counted, not their ends.
+        let bytes = sink.0.load(Ordering::Relaxed);
+        ensure!(bytes == megabytes * 980_000, "{bytes} bytes came");
+        vm.destroy().await?;
+        Ok(duration)
+    }
+
+    async fn forget(&self, key: &str) -> anyhow::Result<Duration> {
+        self.backend.remove_snapshot(&SnapshotId::new(key)).await?;
+        Ok(Duration::ZERO)
     }
 
     async fn many(&self, count: usize) -> anyhow::Result<Duration> {

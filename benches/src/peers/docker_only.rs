@@ -1,26 +1,18 @@
 //! The published Docker-only crate of the same API, driven through a program of its own (see its manifest for why).
 
-use std::cell::RefCell;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use super::command;
 use super::dockerd::{Dockerd, IMAGE};
+use super::driver::Driver;
 
 /// The driver program, waiting for orders.
 #[derive(Debug)]
-pub(crate) struct DockerOnly(RefCell<Driver>);
-
-#[derive(Debug)]
-struct Driver {
-    child: Child,
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
+pub(crate) struct DockerOnly(Driver);
 
 impl DockerOnly {
     /// Builds the driver and connects it to the daemon; without one only its registry can be measured.
@@ -56,18 +48,7 @@ impl DockerOnly {
         if let Some(daemon) = daemon {
             command.env("DOCKER_HOST", &daemon.host);
         }
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting the driver")?;
-        let orders = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().context("the driver has no output")?);
-        let peer = Self(RefCell::new(Driver {
-            child,
-            orders,
-            answers,
-        }));
+        let peer = Self(Driver::start(&mut command)?);
         if daemon.is_some() {
             let registry = folder.join("registry.db");
             // Its entries name snapshots of an earlier run.
@@ -81,29 +62,11 @@ impl DockerOnly {
 
     /// Sends one order and waits for its answer.
     pub(crate) fn order(&self, order: &str) -> anyhow::Result<Duration> {
-        let mut driver = self.0.borrow_mut();
-        let orders = driver.orders.as_mut().context("the driver was stopped")?;
-        writeln!(orders, "{order}").context("sending an order to the driver")?;
-        let mut answer = String::new();
-        driver
-            .answers
-            .read_line(&mut answer)
-            .context("reading the driver's answer")?;
-        match answer.trim_end().split_once(' ') {
-            Some(("ok", nanos)) => Ok(Duration::from_nanos(
-                nanos.parse().context("reading the driver's time")?,
-            )),
-            Some(("error", message)) => bail!("{message}"),
-            _ => bail!("the driver ended"),
-        }
+        self.0.order(order)
     }
-}
 
-impl Drop for DockerOnly {
-    fn drop(&mut self) {
-        let driver = self.0.get_mut();
-        // It ends when its orders do.
-        driver.orders = None;
-        let _ = driver.child.wait();
+    /// See [`Driver::growth`].
+    pub(crate) fn growth(&self, order: &str) -> anyhow::Result<i64> {
+        self.0.growth(order)
     }
 }

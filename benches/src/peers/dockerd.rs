@@ -98,6 +98,11 @@ impl Dockerd {
         command
     }
 
+    /// The file of its socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.run.join("docker.sock")
+    }
+
     fn stop(&mut self) -> anyhow::Result<()> {
         // `Child` can only kill, and a killed daemon leaves containerd behind.
         command::output(Command::new("kill").arg(self.child.id().to_string()))?;

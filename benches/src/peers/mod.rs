@@ -8,6 +8,7 @@ mod command;
 mod docker;
 mod docker_only;
 mod dockerd;
+mod driver;
 mod runc;
 
 pub(crate) use build_file::STEPS as CHAIN_STEPS;
@@ -17,5 +18,6 @@ pub(crate) use bwrap::Bwrap;
 pub(crate) use command::version;
 pub(crate) use docker::Docker;
 pub(crate) use docker_only::DockerOnly;
-pub(crate) use dockerd::Dockerd;
+pub(crate) use dockerd::{Dockerd, IMAGE as DOCKER_IMAGE};
+pub(crate) use driver::Driver;
 pub(crate) use runc::Runc;

@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod chain;
+mod containers;
 mod fork;
 mod images;
 mod inject;

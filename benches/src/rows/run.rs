@@ -1,8 +1,8 @@
 //! From a part of the command line to its rows.
 
 use super::{
-    chain, fork, images, inject, lines, memory, parallel, program, registry, snapshot, steps,
-    workspace,
+    chain, containers, fork, images, inject, lines, memory, parallel, program, registry, snapshot,
+    steps, workspace,
 };
 use crate::arguments::Part;
 use crate::bench::Bench;
@@ -23,6 +23,7 @@ pub(crate) fn run(part: Part, bench: &Bench, report: &mut Report) -> anyhow::Res
         Part::Parallel => report.add(parallel::rows(bench)),
         Part::Workspace => report.add(workspace::rows(bench)?),
         Part::Images => images::measure(bench, report),
+        Part::Containers => containers::measure(bench, report)?,
         Part::Lines => lines::measure(bench, report),
         Part::Registry => report.add(registry::rows(bench)?),
         Part::Memory => report.add_figures(memory::figures(bench)),
