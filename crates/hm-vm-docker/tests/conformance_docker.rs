@@ -4,7 +4,7 @@ mod support;
 
 use hm_vm_testkit::engines::TestEngine;
 use hm_vm_testkit::skip::Skip;
-use support::ContainerHarness;
+use support::harness::ContainerHarness;
 
 async fn docker() -> Result<ContainerHarness, Skip> {
     ContainerHarness::new(TestEngine::docker()?).await

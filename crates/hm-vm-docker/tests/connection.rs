@@ -12,7 +12,8 @@ use hm_vm_docker::DockerBackend;
 use hm_vm_testkit::engines::{IMAGE, TestEngine};
 use hm_vm_testkit::require;
 use hm_vm_testkit::roots::TestRoot;
-use support::{Proxy, held, open, owner, remove_all, until};
+use support::proxy::Proxy;
+use support::{held, open, owner, remove_all, until};
 
 /// Lines of the command whose connection is cut.
 const LINES: u64 = 20_000;

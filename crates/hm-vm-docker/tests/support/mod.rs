@@ -6,16 +6,20 @@
 )]
 #![expect(dead_code, reason = "each test binary uses some of it")]
 
-mod harness;
-mod proxy;
+pub(crate) mod harness;
+pub(crate) mod proxy;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-pub(crate) use harness::ContainerHarness;
+use bollard::Docker;
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
+    ListVolumesOptionsBuilder,
+};
 use hm_vm_docker::{DockerBackend, DockerOptions, Endpoint, PullPolicy};
 use hm_vm_testkit::engines::TestEngine;
-pub(crate) use proxy::Proxy;
 
 /// Label of all that belongs to an owner, as users may know it.
 const OWNER: &str = "io.hm-vm.owner";
@@ -37,22 +41,45 @@ pub(crate) fn owner(state: &Path) -> String {
 
 /// What the engine has of an owner. Directories that outlive VMs by their purpose are left out.
 pub(crate) fn held(engine: &TestEngine, owner: &str) -> Vec<String> {
-    let filter = format!("label={OWNER}={owner}");
-    let list = |what: &[&str], format: &str| {
-        let mut arguments = what.to_vec();
-        arguments.extend(["--filter", &filter, "--format", format]);
-        let listed = engine.docker_client(&arguments).expect("a list");
-        let lines: Vec<String> = listed.lines().map(str::to_owned).collect();
-        lines
-    };
-    let mut found = list(&["ps", "--all"], "container {{.Names}}");
-    let image = "image {{.Repository}}:{{.Tag}} {{.ID}}";
-    found.extend(list(&["images", "--all"], image));
-    let cache = format!("volume hm-vm-{owner}-cache-");
-    let volumes = list(&["volume", "ls"], "volume {{.Name}}").into_iter();
-    found.extend(volumes.filter(|volume| !volume.starts_with(&cache)));
-    found.extend(list(&["network", "ls"], "network {{.Name}}"));
-    found
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(held_by(engine, owner)).expect("lists")
+}
+
+async fn held_by(engine: &TestEngine, owner: &str) -> Result<Vec<String>, bollard::errors::Error> {
+    let socket = engine.socket().to_str().expect("a path that is text");
+    let docker = Docker::connect_with_unix(socket, 120, bollard::API_DEFAULT_VERSION)?;
+    let docker = docker.negotiate_version().await?;
+    let filters = HashMap::from([("label", vec![format!("{OWNER}={owner}")])]);
+    let containers = ListContainersOptionsBuilder::new().all(true);
+    let containers = docker.list_containers(Some(containers.filters(&filters).build()));
+    let mut found = Vec::new();
+    for container in containers.await? {
+        found.push(format!(
+            "container {:?}",
+            container.names.unwrap_or_default()
+        ));
+    }
+    let images = ListImagesOptionsBuilder::new().all(true);
+    let images = docker.list_images(Some(images.filters(&filters).build()));
+    for image in images.await? {
+        found.push(format!("image {:?} {}", image.repo_tags, image.id));
+    }
+    let volumes = ListVolumesOptionsBuilder::new().filters(&filters);
+    let volumes = docker.list_volumes(Some(volumes.build())).await?.volumes;
+    let cache = format!("hm-vm-{owner}-cache-");
+    for volume in volumes.unwrap_or_default() {
+        if !volume.name.starts_with(&cache) {
+            found.push(format!("volume {}", volume.name));
+        }
+    }
+    let networks = ListNetworksOptionsBuilder::new().filters(&filters);
+    for network in docker.list_networks(Some(networks.build())).await? {
+        found.push(format!("network {:?}", network.name));
+    }
+    Ok(found)
 }
 
 /// Removes all that the engine has of an owner, whatever state it is in.
