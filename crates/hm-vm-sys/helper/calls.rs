@@ -100,6 +100,18 @@ pub fn close(fd: i32) {
     let _ = unsafe { sys!(CLOSE, fd) };
 }
 
+/// Closes all but the standard streams.
+pub fn close_others() {
+    const FIRST: usize = 3;
+    // SAFETY: no pointers.
+    if unsafe { sys!(CLOSE_RANGE, FIRST, u32::MAX, 0) }.is_err() {
+        // A kernel, or a filter of system calls, that does not know it.
+        for fd in 3..1024 {
+            close(fd);
+        }
+    }
+}
+
 /// `O_CLOEXEC` is added.
 pub fn open_at(directory: i32, path: &CStr, flags: i32, mode: u32) -> Result<i32> {
     // SAFETY: a C string.

@@ -84,6 +84,8 @@ extern "C" fn main() -> ! {
     // Blocked signals are kept for us to take, even those that PID 1 would be spared.
     calls::set_signal_mask(u64::MAX);
     calls::hide_from_others();
+    // What who started us has left open is not for commands.
+    calls::close_others();
     calls::set_file_mask(0o022);
     let (signals, null, devices) = match (
         calls::signal_descriptor(&[SIGCHLD, SIGTERM]),

@@ -39,6 +39,7 @@ mod of_processor {
     pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292;
     pub const PIPE2: usize = 293;
+    pub const CLOSE_RANGE: usize = 436;
 
     pub const O_DIRECTORY: i32 = 0o200_000;
     pub const O_NOFOLLOW: i32 = 0o400_000;
@@ -86,6 +87,7 @@ mod of_processor {
     pub const EXECVE: usize = 221;
     pub const MMAP: usize = 222;
     pub const WAIT4: usize = 260;
+    pub const CLOSE_RANGE: usize = 436;
 
     pub const O_DIRECTORY: i32 = 0o40_000;
     pub const O_NOFOLLOW: i32 = 0o100_000;

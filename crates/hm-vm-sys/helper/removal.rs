@@ -54,7 +54,11 @@ impl Name {
 
 /// Removes what a `D` frame names. Returns the first failure, 0 without one; `None` for a frame that makes no sense.
 pub fn remove_listed(payload: &[u8]) -> Option<i32> {
-    let mut texts = payload.get(NONCE..)?.split_inclusive(|byte| *byte == 0);
+    let listed = payload.get(NONCE..)?;
+    if listed.last() != Some(&0) {
+        return None;
+    }
+    let mut texts = listed.split_inclusive(|byte| *byte == 0);
     let base = CStr::from_bytes_with_nul(texts.next()?).ok()?;
     let base = match calls::open(base, O_PATH | O_DIRECTORY) {
         Ok(base) => base,
@@ -63,10 +67,7 @@ pub fn remove_listed(payload: &[u8]) -> Option<i32> {
     };
     let mut failure = 0;
     for text in texts {
-        let Some(path) = text.strip_suffix(&[0]) else {
-            calls::close(base);
-            return None;
-        };
+        let path = text.strip_suffix(&[0]).unwrap_or(text);
         match remove_one(base, path) {
             Ok(()) | Err(ENOENT | ENOTDIR | ENOTEMPTY | EEXIST | ELOOP) => {}
             Err(errno) if failure == 0 => failure = errno,

@@ -1,0 +1,143 @@
+//! Secrets, scripts, working directories, removal.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use hm_vm_sys::helper::{ReportKind, Request, remove_frame};
+use hm_vm_testkit::require;
+
+use crate::container::{Container, shell};
+
+#[test]
+fn secrets_are_there_while_a_command_runs() {
+    let mut vm = require!(Container::start());
+    fs::write(vm.root.join("etc/taken"), "mine").expect("written");
+    let script = "cat /new/place/one /two; stat -L -c '%a %u %g' /two; touch /ran";
+    let request = shell(script)
+        .user("65534")
+        .secret("/new/place/one", "first\n")
+        .secret("/two", "second\n");
+    let ended = vm.run(&request);
+    assert_eq!(ended.out, "first\nsecond\n400 65534 65534\n", "{ended:?}");
+    let left = "ls -d /two /new/place/one /dev/hm-vm-run; ls -a /new/place | wc -l";
+    let ended = vm.run(&shell(left));
+    assert_eq!(ended.out, "2\n");
+    // What is there stays, and nothing runs.
+    let refused = shell("touch /ran-anyway")
+        .secret("/free", "x")
+        .secret("/etc/taken", "x");
+    let refused = vm.run(&refused).kind();
+    let expected = ReportKind::Secret {
+        index: 1,
+        errno: 17,
+    };
+    assert_eq!(refused, expected);
+    assert_eq!(
+        vm.shell("cat /etc/taken; ls / | grep -c -e ran-any -e free || true"),
+        "mine0\n"
+    );
+}
+
+#[test]
+fn what_a_command_puts_in_place_of_a_secret_stays() {
+    let mut vm = require!(Container::start());
+    let replace = shell("rm /secret; echo own >/secret").secret("/secret", "x");
+    assert_eq!(vm.run(&replace).kind(), ReportKind::Exited(0));
+    assert_eq!(vm.shell("cat /secret"), "own\n");
+    // A command may prepare the place where secrets will be: they must not get to the disk.
+    vm.shell("mkdir /disk; ln -s /disk /dev/hm-vm-run");
+    let ended = vm.run(&shell("cat /s; ls /disk | wc -l").secret("/s", "x\n"));
+    assert_eq!(ended.out, "x\n0\n");
+}
+
+#[test]
+fn long_commands_come_as_a_file() {
+    let mut vm = require!(Container::start());
+    let long = format!("{}exit 9", "# \n".repeat(1 << 19));
+    assert_eq!(vm.run(&shell(&long)).kind(), ReportKind::Exited(9));
+    assert_eq!(
+        vm.run(&shell(&long).user("65534")).kind(),
+        ReportKind::Exited(9)
+    );
+    let arguments = (0..16).map(|_| "x".repeat(64 << 10));
+    let argv = ["/bin/sh", "-c", "echo $#"].map(str::to_owned).into_iter();
+    let ended = vm.run(&Request::new(argv.chain(arguments)));
+    assert_eq!(ended.out, "15\n");
+}
+
+#[test]
+fn working_directories_are_entered_or_made() {
+    let mut vm = require!(Container::start());
+    let in_directory = |path: &str, make| shell("pwd; stat -c %a .").working_directory(path, make);
+    assert_eq!(vm.run(&in_directory("/etc", false)).out, "/etc\n755\n");
+    let missing = vm.run(&in_directory("/a/b/c", false));
+    assert_eq!(
+        (missing.kind(), missing.out.as_str()),
+        (ReportKind::WorkingDirectory(2), "")
+    );
+    assert_eq!(vm.run(&in_directory("/a/b/c", true)).out, "/a/b/c\n755\n");
+    assert_eq!(vm.run(&in_directory("/etc/", true)).out, "/etc\n755\n");
+    let file = vm.run(&in_directory("/etc/passwd", true));
+    assert_eq!(file.kind(), ReportKind::WorkingDirectory(20));
+    assert_eq!(vm.shell("pwd"), "/\n");
+}
+
+#[test]
+fn shared_memory_is_empty_after_a_command() {
+    let mut vm = require!(Container::start());
+    vm.shell(
+        "cd /dev/shm; echo x >a; mkdir -p b/c/d; echo y >b/c/d/e; ln -s /etc f; mkfifo g; \
+         i=0; while [ $i -lt 3000 ]; do mkdir d; cd d; i=$((i+1)); done; echo deep >file",
+    );
+    assert_eq!(vm.shell("ls -A /dev/shm; ls /etc | grep -c passwd"), "1\n");
+}
+
+#[test]
+fn removal_follows_no_links() {
+    let mut vm = require!(Container::start());
+    let root = |name: &str| vm.root.join(name);
+    for directory in ["tree/full", "tree/empty/inner", "outside"] {
+        fs::create_dir_all(root(directory)).expect("made");
+    }
+    for file in ["tree/file", "tree/full/kept", "outside/kept"] {
+        fs::write(root(file), "").expect("written");
+    }
+    symlink("/outside", root("tree/link")).expect("link");
+    symlink("/outside", root("base")).expect("link");
+    let paths = [
+        "file",
+        "missing/deep",
+        "full",
+        "empty/inner",
+        "empty",
+        "link/kept",
+        "file/below",
+    ];
+    let mut remove = |base: &str, paths: &[&str]| {
+        let nonce = vm.nonce();
+        vm.send(&remove_frame(&nonce, base, paths).expect("a frame"));
+        vm.end(&nonce).kind()
+    };
+    assert_eq!(remove("/tree", &paths), ReportKind::Done(0));
+    for refused in [
+        "../outside/kept",
+        "full/../full/kept",
+        "/outside/kept",
+        "",
+        ".",
+    ] {
+        assert_eq!(
+            remove("/tree", &[refused]),
+            ReportKind::Done(22),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(remove("/nowhere", &["x"]), ReportKind::Done(0));
+    // A link itself is a file as others are.
+    assert_eq!(remove("/tree", &["link"]), ReportKind::Done(0));
+    let left = vm.shell("cd /; find tree outside | sort");
+    assert_eq!(
+        left,
+        "outside\noutside/kept\ntree\ntree/full\ntree/full/kept\n"
+    );
+}
