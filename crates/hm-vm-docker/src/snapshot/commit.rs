@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bollard::Docker;
 use bollard::query_parameters::CommitContainerOptionsBuilder;
-use hm_vm_core::SnapshotLabel;
+use hm_vm_core::{SnapshotId, SnapshotLabel};
 
 use super::config::About;
 use super::flat;
@@ -18,6 +18,7 @@ use crate::error::{DockerError, Doing as _};
 use crate::image::BaseImage;
 use crate::inject::Injects;
 use crate::objects::{SESSION, nonce};
+use crate::presence::{Mark, Presence};
 
 /// Time until the daemon has read what is new in a container: as long as that takes, but not for ever.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
@@ -68,6 +69,27 @@ impl Drop for WorkingImage {
     }
 }
 
+/// A snapshot that nobody has taken yet. When it is dropped, there is none.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    image: BaseImage,
+    name: WorkingImage,
+    mark: Mark,
+}
+
+impl Kept {
+    pub(crate) fn image(&self) -> &BaseImage {
+        &self.image
+    }
+
+    /// It is the caller's from now on.
+    pub(crate) fn take(self, presence: &Presence) -> SnapshotId {
+        self.name.keep();
+        presence.added(&self.image.id, self.mark);
+        SnapshotId::new(self.image.id)
+    }
+}
+
 /// Makes a snapshot of a container at rest, which was made from `base`. It says about containers what `base` says. When the future
 /// is dropped, there is no snapshot.
 ///
@@ -80,7 +102,7 @@ pub(crate) async fn commit(
     base: &BaseImage,
     label: &SnapshotLabel,
     injects: &Injects,
-) -> Result<BaseImage> {
+) -> Result<Kept> {
     let identity = machine.session.identity();
     let about = About::new(identity, "snapshot", base)
         .with_key(label)
@@ -88,9 +110,7 @@ pub(crate) async fn commit(
     let mark = machine.presence.mark();
     let tag = format!("s-{}", nonce());
     let (image, name) = make(machine, container, base, about, tag).await?;
-    name.keep();
-    machine.presence.added(&image.id, mark);
-    Ok(image)
+    Ok(Kept { image, name, mark })
 }
 
 /// Keeps the state of a VM for its next container. The image goes when that is made and the returned name is dropped.

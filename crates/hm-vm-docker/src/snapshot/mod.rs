@@ -11,7 +11,7 @@ mod flat;
 mod list;
 mod remove;
 
-pub(crate) use commit::{WorkingImage, commit, full_id, keep_working, patient};
+pub(crate) use commit::{Kept, WorkingImage, commit, full_id, keep_working, patient};
 pub(crate) use config::original;
 pub(crate) use flat::usable;
 pub use list::SnapshotFacts;

@@ -132,7 +132,10 @@ impl Vm for DockerVm {
     async fn snapshot(&mut self, label: &SnapshotLabel) -> Result<SnapshotId> {
         let (state, label) = (Arc::clone(&self.state), label.clone());
         let work = async move { state.lock_owned().await.keep(&label).await };
-        self.machine.engine.run(work).await
+        // Dropped here, the snapshot goes again.
+        let kept = self.machine.engine.run(work).await?;
+        self.state.lock().await.was_kept(kept.image());
+        Ok(kept.take(&self.machine.presence))
     }
 
     async fn destroy(&mut self) -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
-use hm_vm_core::{Error, InjectSource, Progress, SnapshotId, SnapshotLabel, VmConfig};
+use hm_vm_core::{Error, InjectSource, Progress, SnapshotLabel, VmConfig};
 
 use crate::backend::Machine;
 use crate::container::{self, Container, Shape};
@@ -12,7 +12,7 @@ use crate::error::DockerError;
 use crate::exec::{Attached, Ended, Job, JobSide};
 use crate::image::BaseImage;
 use crate::inject::{Inject, Injects, RemovePaths};
-use crate::snapshot::{self, WorkingImage};
+use crate::snapshot::{self, Kept, WorkingImage};
 
 /// What changes of a VM. All of it happens on the engine's thread, one thing at a time.
 #[derive(Debug)]
@@ -112,15 +112,17 @@ impl State {
     }
 
     /// Keeps the state of the VM.
-    pub(super) async fn keep(&mut self, label: &SnapshotLabel) -> Result<SnapshotId> {
+    pub(super) async fn keep(&mut self, label: &SnapshotLabel) -> Result<Kept> {
         let container = self.container()?;
-        let kept =
-            snapshot::commit(&self.machine, container, &self.base, label, &self.injects).await?;
-        self.machine.images.add(&kept);
-        let id = SnapshotId::new(kept.id.clone());
+        snapshot::commit(&self.machine, container, &self.base, label, &self.injects).await
+    }
+
+    /// The VM may go on from this snapshot: its files are the VM's, and nothing has happened since.
+    pub(super) fn was_kept(&mut self, snapshot: &BaseImage) {
+        self.machine.images.add(snapshot);
         // A limited disk would be as large again.
-        self.snapshot = Some(kept).filter(|_| self.config.disk_size_gb.is_none());
-        Ok(id)
+        let is_limited = self.config.disk_size_gb.is_some();
+        self.snapshot = (!is_limited).then(|| snapshot.clone());
     }
 
     /// Frees everything.
