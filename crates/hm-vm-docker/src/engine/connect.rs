@@ -102,3 +102,62 @@ fn client(endpoint: &Endpoint) -> Result<Docker, String> {
     };
     made.map_err(|error| reason::of_client(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Asks a server that answers every request with this text.
+    fn ask_server(answer: &'static str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let asked = BufReader::new(connection.try_clone().unwrap());
+                let lines = asked.lines().map_while(Result::ok);
+                // To the end of the request's head. Who asks may be gone then.
+                if lines.take_while(|line| !line.is_empty()).count() > 0 {
+                    drop(connection.write_all(answer.as_bytes()));
+                }
+            }
+        });
+        ask(&Endpoint::Unix(socket), Duration::from_secs(60)).unwrap_err()
+    }
+
+    #[test]
+    fn who_is_no_daemon_for_us_is_told_so() {
+        for (answer, part) in [
+            ("hello\r\n\r\n", "does not speak HTTP"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+                "no Docker API",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+                "no Docker API",
+            ),
+            (
+                "HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno!",
+                "403: no!",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 40\r\nConnection: close\r\n\r\n\
+                 {\"ApiVersion\":\"1.24\",\"Version\":\"1.12.3\"}",
+                "its version 1.12.3 with API 1.24 is too old: API 1.41 is needed",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 41\r\nConnection: close\r\n\r\n\
+                 {\"ApiVersion\":\"1.41\",\"OSType\":\"windows\" }",
+                "it runs containers of windows",
+            ),
+        ] {
+            let reason = ask_server(answer);
+            assert!(reason.contains(part), "{part:?} is missing: {reason}");
+        }
+    }
+}

@@ -14,20 +14,8 @@ use crate::error::{DockerError, Doing as _};
 use crate::image::{self, BaseImage};
 use crate::options::PullPolicy;
 
-/// The image that the daemon has under exactly this name, or with this id. No other spelling counts: not the beginning
-/// of an id, not the name of another registry.
-///
-/// # Errors
-///
-/// A failure of the daemon. What can be no name is `None`.
-pub(crate) async fn lookup(machine: &Machine, name: &str) -> Result<Option<BaseImage>> {
-    match Name::parse(name) {
-        Ok(name) => find(machine, &name).await,
-        Err(_) => Ok(None),
-    }
-}
-
-/// The image of this name: the one that the daemon has, or else the one that it pulls, where the options allow that.
+/// The image of this name: the one that the daemon has, or else the one that it pulls, where the options allow that. What the
+/// daemon has counts under exactly this name, or with this id: not by the beginning of an id, nor by the name of another registry.
 /// Runs on the engine's thread. Whether it fits the platform is checked for what was pulled.
 ///
 /// # Errors

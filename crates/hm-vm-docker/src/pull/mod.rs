@@ -16,5 +16,5 @@ mod names;
 mod progress;
 mod request;
 
-pub(crate) use ensure::{ensure, lookup};
+pub(crate) use ensure::ensure;
 pub use progress::{PullOptions, PullProgress, PulledImage};
