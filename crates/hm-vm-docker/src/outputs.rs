@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::backend::Machine;
 use crate::container::{self, Container, Shape};
 use crate::engine::EngineKind;
-use crate::error::{Doing as _, DockerError};
+use crate::error::{DockerError, Doing as _};
 use crate::inject::{Found, Place, look};
 use crate::objects::nonce;
 
@@ -67,9 +67,7 @@ pub(crate) async fn copy(
             };
             let scratch = Scratch::new(&machine.session.directory().join("scratch"))?;
             for (number, part) in outputs.parts().iter().enumerate() {
-                reader
-                    .bring(&outputs, part, scratch.make(number)?)
-                    .await?;
+                reader.bring(&outputs, part, scratch.make(number)?).await?;
             }
             let work = move || {
                 let paths = scratch.paths(outputs.parts().len());
