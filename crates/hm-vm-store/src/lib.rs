@@ -61,6 +61,7 @@ pub use store::{
 };
 pub use transfer::{TransferPart, TransferWatch, Unwatched};
 pub use view::{
-    ArchivedOutputs, Change, ChangeKind, CopyOptions, CopyReport, DirEntry, FileKind, Metadata, OpenLinks, OutputPart, View, WalkEntry,
+    ArchivedOutputs, Change, ChangeKind, CopyOptions, CopyReport, DirEntry, FileKind, Metadata,
+    OpenLinks, OutputPart, View, WalkEntry,
 };
 pub use vm::{Base, InjectReport, Lower, VmFiles};
