@@ -8,7 +8,8 @@ use crate::memory::Memory;
 use crate::numbers::*;
 use crate::run_files::write_all;
 
-const USUAL: &[u8] = b"127.0.0.1\tlocalhost\n127.0.1.1\thm-vm\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+const USUAL: &[u8] =
+    b"127.0.0.1\tlocalhost\n127.0.1.1\thm-vm\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 /// A longer file is left alone.
 const LONGEST: usize = 64 << 10;
 

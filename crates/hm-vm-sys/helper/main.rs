@@ -13,6 +13,7 @@ mod account;
 mod calls;
 mod child;
 mod frames;
+mod hosts;
 mod memory;
 mod numbers;
 mod probe;

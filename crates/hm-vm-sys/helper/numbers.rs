@@ -103,6 +103,7 @@ pub const O_RDWR: i32 = 2;
 pub const O_CREAT: i32 = 0o100;
 pub const O_EXCL: i32 = 0o200;
 pub const O_NOCTTY: i32 = 0o400;
+pub const O_TRUNC: i32 = 0o1_000;
 pub const O_NONBLOCK: i32 = 0o4_000;
 pub const O_CLOEXEC: i32 = 0o2_000_000;
 pub const O_PATH: i32 = 0o10_000_000;

@@ -6,6 +6,7 @@ use crate::account::{Counted, Usage};
 use crate::calls::{self, PollFd, Result};
 use crate::child::{Command, become_command};
 use crate::frames::{ERRORS, Fields, Frame, INPUT, OUTPUT, Step};
+use crate::hosts::Hosts;
 use crate::memory::{List, Memory};
 use crate::numbers::*;
 use crate::report::{Report, emit};
@@ -28,6 +29,7 @@ pub fn run(helper: &mut Helper, request: Memory) -> Option<Report> {
         Err(why) => return Some(Report::new(crate::NO_USER, why)),
     };
     let owner = user.as_ref().map_or((0, 0), |user| (user.uid, user.gid));
+    let hosts = Hosts::provide();
     let mut files = RunFiles::new(fields, helper.devices);
     let report = match files.make(owner) {
         Err(refused) if refused.index == usize::MAX => {
@@ -38,6 +40,7 @@ pub fn run(helper: &mut Helper, request: Memory) -> Option<Report> {
             .unwrap_or_else(|errno| Report::new(crate::NOT_EXECUTED, errno)),
     };
     files.remove();
+    hosts.put_back();
     if let Ok(shared) = calls::open_at(helper.devices, c"shm", O_DIRECTORY | O_NOFOLLOW, 0) {
         crate::removal::empty_directory(shared);
         calls::close(shared);

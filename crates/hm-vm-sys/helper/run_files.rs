@@ -129,7 +129,8 @@ fn place(index: usize) -> Option<Name> {
     Some(name)
 }
 
-fn write_all(file: i32, mut bytes: &[u8]) -> Result<()> {
+/// Writes all of it.
+pub fn write_all(file: i32, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         match calls::write(file, bytes) {
             Ok(length) => bytes = &bytes[length..],

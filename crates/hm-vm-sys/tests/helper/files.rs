@@ -141,3 +141,24 @@ fn removal_follows_no_links() {
         "outside\noutside/kept\ntree\ntree/full\ntree/full/kept\n"
     );
 }
+
+#[test]
+fn localhost_has_a_name_and_what_commands_write_there_does_not_last() {
+    let mut vm = require!(Container::start());
+    let hosts = vm.root.join("etc/hosts");
+    let _ = fs::remove_file(&hosts);
+    let usual = vm.shell("cat /etc/hosts");
+    assert!(usual.contains("127.0.0.1\tlocalhost\n"), "{usual}");
+    assert_eq!(
+        vm.shell("echo 127.0.0.1 other >>/etc/hosts; tail -n 1 /etc/hosts"),
+        "127.0.0.1 other\n"
+    );
+    assert_eq!(vm.shell("cat /etc/hosts"), usual);
+    // The image's own lines stay, and what is no file is not written through.
+    fs::write(&hosts, "127.0.0.1 localhost own\n").expect("written");
+    assert_eq!(
+        vm.shell("cat /etc/hosts; rm /etc/hosts; ln -s /victim /etc/hosts"),
+        "127.0.0.1 localhost own\n"
+    );
+    assert_eq!(vm.shell("ls /victim 2>/dev/null | wc -l"), "0\n");
+}
