@@ -146,12 +146,11 @@ fn checked_target(target: &str) -> Result<String, Error> {
 /// A target that may be that of a volume too.
 fn checked_volume_target(target: &str, kind: EngineKind) -> Result<String, Error> {
     let path = checked_target(target)?;
-    // Podman's service writes mounts down as text for its own command line, and reads them again: what follows
-    // a comma would be an option.
-    if kind == EngineKind::Podman && path.contains([',', '"', '\n', '\r']) {
+    // Podman is told of volumes as text, and reads what follows a colon or a comma as options.
+    if kind == EngineKind::Podman && path.contains([':', ',', '"', '\n', '\r']) {
         return Err(refuse(
             target,
-            "must not contain commas, quotes or line ends on Podman",
+            "must not contain colons, commas, quotes or line ends on Podman",
         ));
     }
     Ok(path)
@@ -264,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_target_cannot_bring_options_for_podman() {
-        for target in ["/a,readonly", "/a\",x", "/a\nb"] {
+        for target in ["/a,readonly", "/a:/b:ro", "/a\",x", "/a\nb"] {
             assert!(Checked::new(&[cache(target)], EngineKind::Podman).is_err());
             assert!(Checked::new(&[cache(target)], EngineKind::Docker).is_ok());
             assert!(Checked::new(&[secret(target, 1)], EngineKind::Podman).is_ok());
