@@ -12,6 +12,7 @@ use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOp
 use hm_vm_core::VmConfig;
 
 use crate::backend::Machine;
+use crate::engine::EngineKind;
 use crate::error::Doing as _;
 use crate::image::BaseImage;
 use crate::private_network::Holder;
@@ -89,17 +90,15 @@ impl Drop for Container {
         // By its name: that is known also when the answer to its creation never came.
         let name = std::mem::take(&mut self.name);
         let image = std::mem::take(&mut self.image);
-        // A snapshot that was removed under it stayed for its sake.
-        let was_removed = self.machine.presence.was_removed(&image);
-        let last_of = was_removed.then(|| (self.machine.session.identity().clone(), image));
+        let removals = self.machine.presence.removals();
+        let identity = self.machine.session.identity().clone();
         engine.later(format!("removing container {name}"), async move {
             remove(&docker, &name).await?;
-            match last_of {
-                Some((identity, image)) => {
-                    crate::snapshot::release(&docker, &identity, &image).await
-                }
-                None => Ok(()),
+            // A snapshot that was removed meanwhile stayed for the container's sake.
+            if removals.has(&image) {
+                crate::snapshot::release(&docker, &identity, &image).await?;
             }
+            Ok(())
         });
     }
 }
@@ -198,7 +197,7 @@ fn body(
     config: &VmConfig,
 ) -> Result<ContainerCreateBody> {
     let info = machine.engine.info();
-    let mut host = host_config(shape);
+    let mut host = host_config(shape, info.kind);
     protections::apply(info, config, &mut host)?;
     limits::apply(info, base, config, &mut host)?;
     let joins = shape.network.starts_with("container:");
@@ -226,12 +225,24 @@ fn body(
     })
 }
 
-fn host_config(shape: &Shape) -> HostConfig {
+fn host_config(shape: &Shape, kind: EngineKind) -> HostConfig {
     let volumes = shape.volumes.iter();
+    let (mounts, binds) = match kind {
+        EngineKind::Docker => (
+            volumes.map(|(name, target)| volume(name, target)).collect(),
+            None,
+        ),
+        // There a mount gets the image's files whatever it says of that; `mounts` has seen to the targets.
+        EngineKind::Podman => {
+            let binds = volumes.map(|(name, target)| format!("{name}:{target}:nocopy"));
+            (Vec::new(), Some(binds.collect()))
+        }
+    };
     HostConfig {
         network_mode: Some(shape.network.clone()),
         extra_hosts: Some(shape.extra_hosts.clone()).filter(|hosts| !hosts.is_empty()),
-        mounts: Some(volumes.map(|(name, target)| volume(name, target)).collect()),
+        mounts: Some(mounts),
+        binds,
         log_config: Some(HostConfigLogConfig {
             typ: Some("none".into()),
             config: None,

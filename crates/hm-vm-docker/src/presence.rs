@@ -145,9 +145,9 @@ impl Presence {
         lock(&self.known).removed(id);
     }
 
-    /// Whether an image is known to have been removed, or to have lost a name.
-    pub(crate) fn was_removed(&self, id: &str) -> bool {
-        lock(&self.known).removed.contains_key(id)
+    /// What is known of removals, for work that goes on without the backend.
+    pub(crate) fn removals(&self) -> Removals {
+        Removals(Arc::clone(&self.known))
     }
 
     fn listen(&self) {
@@ -159,6 +159,17 @@ impl Presence {
             let (docker, known) = (self.engine.docker().clone(), Arc::clone(&self.known));
             *listener = self.engine.spawn(listen(docker, known)).ok();
         }
+    }
+}
+
+/// What is known of removals.
+#[derive(Clone, Debug)]
+pub(crate) struct Removals(Arc<Mutex<Known>>);
+
+impl Removals {
+    /// Whether an image is known to have been removed, or to have lost a name.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        lock(&self.0).removed.contains_key(id)
     }
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bollard::container::LogOutput;
+use bollard::models::ContainerState;
 use bollard::query_parameters::{AttachContainerOptionsBuilder, KillContainerOptionsBuilder};
 use futures_util::StreamExt as _;
 use hm_vm_core::{Cancellation, Error, VmConfig};
 use hm_vm_sys::helper::{Hello, Nonce, ReportKind, probe_frame, remove_frame};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::job::{Connection, Ended, Job, Lost, Running};
 use super::outcome::out_of_memory;
@@ -24,6 +25,9 @@ const HELLO_TIME: Duration = Duration::from_secs(60);
 
 /// Time in which the daemon must kill a container, or say what has become of one.
 const LAST_RESORT_TIME: Duration = Duration::from_secs(20);
+
+/// Between two looks at a container that is about to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The helper of one started container. Clones are the same helper.
 #[derive(Clone)]
@@ -180,21 +184,37 @@ impl Attached {
     /// Why the connection ended before its time.
     async fn explain(&self, detail: String, config: &VmConfig) -> anyhow::Error {
         let id = &self.inner.id;
-        let docker = self.inner.machine.engine.docker();
-        let inspected = timeout(LAST_RESORT_TIME, docker.inspect_container(id, None)).await;
-        let state = match inspected {
-            Ok(Ok(found)) => found.state.unwrap_or_default(),
+        let state = match timeout(LAST_RESORT_TIME, self.last_state()).await {
+            Ok(Ok(state)) => state,
             Ok(Err(error)) => return incomplete(id, format!("{detail}; then {error}")),
             Err(_) => return incomplete(id, format!("{detail}; then the daemon did not answer")),
         };
         if state.oom_killed == Some(true) && config.memory_mib.is_some() {
             return out_of_memory(config).into();
         }
-        if state.running == Some(false) && state.exit_code.unwrap_or_default() != 0 {
-            let code = state.exit_code.unwrap_or_default();
-            return lost(&format!("its first process ended with {code}: {detail}")).into();
+        match state.exit_code {
+            // The helper ends so when its input does: the connection was lost, and not it.
+            Some(0) | None => incomplete(id, detail),
+            Some(code) => lost(&format!("its first process ended with {code}: {detail}")).into(),
         }
-        incomplete(id, detail)
+    }
+
+    /// The state of the container when its first process has ended, as it does when its connection is gone. The daemon knows that
+    /// a moment later than we.
+    async fn last_state(&self) -> Result<ContainerState, DockerError> {
+        let id = &self.inner.id;
+        let docker = self.inner.machine.engine.docker();
+        loop {
+            let found = docker
+                .inspect_container(id, None)
+                .await
+                .doing(format!("looking at container {id}"))?;
+            let state = found.state.unwrap_or_default();
+            if state.running != Some(true) {
+                return Ok(state);
+            }
+            sleep(LOOK_AGAIN).await;
+        }
     }
 }
 

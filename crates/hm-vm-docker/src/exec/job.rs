@@ -18,6 +18,9 @@ use super::output::{Chunk, JobSide};
 /// Time in which the helper, having killed everything, must say something.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// As good as forever, and still a point in time.
+const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 const SIGTERM: u32 = 15;
 
 /// The way to a helper, and from it.
@@ -77,12 +80,15 @@ pub(super) struct Running<'a> {
     stderr: MarkerScan,
     /// What is still to be written to the helper.
     queue: VecDeque<Bytes>,
+    /// Whether the first of these is sent in part: then the rest must follow, whatever happens.
+    is_midway: bool,
     /// Whether what was written may still be in a buffer, as that of TLS.
     is_unflushed: bool,
     /// What is still to be taken by the caller. Nothing is read meanwhile.
     pending: VecDeque<Chunk>,
     phase: Phase,
     stopped: Option<Error>,
+    patience: Duration,
 }
 
 /// What happened next.
@@ -107,10 +113,12 @@ impl<'a> Running<'a> {
             stdout: MarkerScan::stdout(job.nonce.clone()),
             stderr: MarkerScan::stderr(job.nonce),
             queue: VecDeque::from([Bytes::from(job.frame)]),
+            is_midway: false,
             is_unflushed: false,
             pending: VecDeque::new(),
             phase: Phase::Running,
             stopped: None,
+            patience: PATIENCE,
         }
     }
 
@@ -133,9 +141,10 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Whether both streams had their end, and the caller has all of them.
+    /// Whether both streams had their end, the caller has all of them, and the helper waits for another request.
     fn is_complete(&self) -> bool {
-        self.stdout.is_complete() && self.stderr.is_complete() && self.pending.is_empty()
+        let ended = self.stdout.is_complete() && self.stderr.is_complete();
+        ended && self.pending.is_empty() && !self.is_midway
     }
 
     async fn next(&mut self) -> Event {
@@ -190,7 +199,9 @@ impl<'a> Running<'a> {
                     self.kill();
                 } else {
                     self.queue.push_back(signal_frame(SIGTERM).into());
-                    self.phase = Phase::Terminating(tokio::time::Instant::now() + self.grace);
+                    self.phase = Phase::Terminating(
+                        tokio::time::Instant::now() + self.grace.min(LONGEST_GRACE),
+                    );
                 }
             }
             Event::Kill => self.kill(),
@@ -200,7 +211,8 @@ impl<'a> Running<'a> {
                 self.is_unflushed = true;
                 if let Some(front) = self.queue.front_mut() {
                     let _ = front.split_to(count);
-                    if front.is_empty() {
+                    self.is_midway = !front.is_empty();
+                    if !self.is_midway {
                         self.queue.pop_front();
                     }
                 }
@@ -219,12 +231,12 @@ impl<'a> Running<'a> {
 
     fn kill(&mut self) {
         self.queue.push_back(kill_frame().into());
-        self.phase = Phase::Killed(tokio::time::Instant::now() + PATIENCE);
+        self.phase = Phase::Killed(tokio::time::Instant::now() + self.patience);
     }
 
     fn take(&mut self, output: LogOutput) -> Result<(), Lost> {
         if let Phase::Killed(time) = &mut self.phase {
-            *time = tokio::time::Instant::now() + PATIENCE;
+            *time = tokio::time::Instant::now() + self.patience;
         }
         let (stream, scan, bytes) = match output {
             LogOutput::StdOut { message } => (Stream::Stdout, &mut self.stdout, message),
@@ -278,3 +290,6 @@ fn usage(report: &Report, wall: Duration) -> ResourceUsage {
         written_bytes: Some(report.written_bytes),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,9 +125,11 @@ mod tests {
     use super::*;
     use hm_vm_core::Cancellation;
 
-    fn refusal(change: impl FnOnce(&mut ExecRequest<'_>)) -> Option<String> {
-        let stop = Cancellation::new();
-        let mut asked = ExecRequest::new("true", &stop);
+    fn refusal<'a>(
+        stop: &'a Cancellation,
+        change: impl FnOnce(&mut ExecRequest<'a>),
+    ) -> Option<String> {
+        let mut asked = ExecRequest::new("true", stop);
         change(&mut asked);
         let nonce = Nonce::new([1; Nonce::SIZE]);
         let command = Command::new(&asked, &ImageDefaults::default(), &[], None);
@@ -141,6 +143,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let stop = Cancellation::new();
         let environments = [
             pair("", "x"),
             pair("a=b", "x"),
@@ -148,17 +151,17 @@ mod tests {
             pair("a", "\0"),
         ];
         for env in &environments {
-            let what = refusal(|asked| asked.env = env).expect("refused");
+            let what = refusal(&stop, |asked| asked.env = env).expect("refused");
             assert!(what.contains("environment variable"), "{what}");
         }
         for directory in ["x", "./x", "/a\0b"] {
-            let what = refusal(|asked| asked.working_dir = directory).expect("refused");
+            let what = refusal(&stop, |asked| asked.working_dir = directory).expect("refused");
             assert!(what.contains("working directory"), "{what}");
         }
         assert_eq!(
-            refusal(|asked| asked.cmd = "a\0").as_deref(),
+            refusal(&stop, |asked| asked.cmd = "a\0").as_deref(),
             Some("the command")
         );
-        assert_eq!(refusal(|asked| asked.working_dir = ""), None);
+        assert_eq!(refusal(&stop, |asked| asked.working_dir = ""), None);
     }
 }

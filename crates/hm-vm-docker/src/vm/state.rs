@@ -65,15 +65,11 @@ impl State {
 
     /// Runs a command in a container of this shape.
     pub(super) async fn run(&mut self, job: Job, shape: Shape, side: JobSide) -> Result<Ended> {
-        job.stop.check()?;
         self.container()?;
+        self.check(&job, &side)?;
         self.take(&shape).await?;
         let attached = self.started().await?;
-        job.stop.check()?;
-        if side.is_abandoned() {
-            // Whoever asked for it has gone: nobody sees this.
-            return Err(self.lost("nobody waits for its command").into());
-        }
+        self.check(&job, &side)?;
         self.is_changed = true;
         self.injects.command_runs();
         let ended = attached.run(job, side, &self.config).await;
@@ -140,6 +136,16 @@ impl State {
 
     fn container(&self) -> Result<&Container> {
         self.container.as_ref().context(self.gone)
+    }
+
+    /// Whether the command is still wanted.
+    fn check(&self, job: &Job, side: &JobSide) -> Result<(), Error> {
+        job.stop.check()?;
+        if side.is_abandoned() {
+            // Nobody sees this.
+            return Err(self.lost("nobody waits for its command"));
+        }
+        Ok(())
     }
 
     fn lost(&self, reason: &str) -> Error {
