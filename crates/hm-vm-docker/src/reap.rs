@@ -23,6 +23,9 @@ use crate::snapshot::{self, Removed};
 /// An image without a name may be one that is being made: it gets its name a moment later.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
+/// A pass is two lists.
+const MOST_PASSES: usize = 4;
+
 /// Removes in the background what dead sessions of this owner left.
 pub(crate) fn reap_dead(machine: &Arc<Machine>) {
     let reaper = Reaper::new(machine);
@@ -115,7 +118,20 @@ impl Reaper {
         }
     }
 
+    /// What stood on something that is gone can go then: so as long as anything goes.
     async fn reap(&self) -> Result<u64> {
+        let mut count = 0;
+        for _ in 0..MOST_PASSES {
+            let removed = self.pass().await?;
+            count += removed;
+            if removed == 0 {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    async fn pass(&self) -> Result<u64> {
         let found = self.find().await?;
         let (mut count, mut failure) = (0, None);
         for left in &found.left {
