@@ -8,6 +8,8 @@ mod bad_paths;
 mod cache;
 #[path = "runner/crash.rs"]
 mod crash;
+#[path = "runner/docker/mod.rs"]
+mod docker;
 #[path = "runner/docs.rs"]
 mod docs;
 #[path = "runner/env.rs"]

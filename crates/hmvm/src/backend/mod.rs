@@ -14,7 +14,6 @@ mod auto;
 pub(crate) mod daemon;
 mod keeper;
 mod opened;
-pub(crate) mod pending;
 mod turns;
 
 pub(crate) use args::{BackendArgs, BackendChoice};

@@ -155,8 +155,8 @@ const OPTIONS: &[(&[&str], &str)] = &[
          hint: write one of the possible values\n",
     ),
     (
-        &["exec", "--backend", "docker", "--", "true"],
-        "error: invalid value 'docker' for '--backend <BACKEND>' [possible values: auto, sandbox]\n\
+        &["exec", "--backend", "jail", "--", "true"],
+        "error: invalid value 'jail' for '--backend <BACKEND>' [possible values: auto, sandbox, docker, podman]\n\
          hint: write one of the possible values\n",
     ),
     (

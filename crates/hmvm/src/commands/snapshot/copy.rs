@@ -1,4 +1,5 @@
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -6,11 +7,10 @@ use clap::{Args, ValueEnum};
 use hm_vm::docker::DockerBackend;
 use hm_vm::oci::{ArchiveWriter, Compression, LocalOptions, open_local_with};
 use hm_vm::store::{Base, ExportOptions, Store};
-use hm_vm::{Cancellation, Error, Progress, SnapshotId};
+use hm_vm::{Cancellation, Error, Progress, ProgressUnit, SnapshotId};
 use serde_json::json;
 
 use crate::app::App;
-use crate::backend::pending::Pending as _;
 use crate::backend::{BackendArgs, BackendChoice, Keeper, Looked, daemon};
 use crate::failure::{Problem, contract, hinted};
 use crate::images::pull;
@@ -162,8 +162,8 @@ impl Copying<'_> {
     }
 
     fn out_of_store(&self) -> anyhow::Result<()> {
-        let name = format!("hm-vm-copy:{}", names::short(self.snapshot));
-        let destination = ArchiveWriter::new(self.path(), Some(&name))?;
+        // A name would stay the copy's in the daemon.
+        let destination = ArchiveWriter::new(self.path(), None)?;
         let report = transfers::during(&self.app.ui, |transfers| {
             let options = ExportOptions {
                 // The archive is gone in a moment: what is quick counts. Older daemons do not read zstd.
@@ -188,15 +188,25 @@ impl Copying<'_> {
     }
 
     fn out_of_daemon(&self, daemon: &DockerBackend) -> anyhow::Result<()> {
-        let progress = Progress::new();
-        let work = || daemon.save_archive_blocking(self.snapshot, self.path(), &progress);
-        bar::during(&self.app.ui, &progress, work)
+        let making = || format!("making {}", self.path().display());
+        let file = File::create_new(self.path()).with_context(making)?;
+        let mut counted = Counted::new(file, None, self.cancel);
+        let progress = counted.progress.clone();
+        bar::during(&self.app.ui, &progress, || {
+            daemon.save_archive(self.snapshot, &mut counted)
+        })
     }
 
     fn into_daemon(&self, daemon: &DockerBackend) -> anyhow::Result<SnapshotId> {
-        let progress = Progress::new();
-        let work = || daemon.load_archive_blocking(self.path(), &progress);
-        bar::during(&self.app.ui, &progress, work)
+        let reading = || format!("reading {}", self.path().display());
+        let file = File::open(self.path()).with_context(reading)?;
+        let bytes = file.metadata().with_context(reading)?.len();
+        let counted = Counted::new(file, Some(bytes), self.cancel);
+        let progress = counted.progress.clone();
+        let loaded = bar::during(&self.app.ui, &progress, || daemon.load_archive(counted));
+        // What the daemon says of an archive that ended early is not why.
+        self.cancel.check()?;
+        loaded
     }
 
     /// A snapshot is made of a VM: of one that nothing runs in, on an image that goes when that is done.
@@ -220,5 +230,47 @@ impl Copying<'_> {
         let kept = kept?;
         removed?;
         Ok(kept)
+    }
+}
+
+/// A file whose bytes are counted, and which fails when the user wants the end.
+struct Counted {
+    file: File,
+    progress: Progress,
+    cancel: Cancellation,
+}
+
+impl Counted {
+    fn new(file: File, bytes: Option<u64>, cancel: &Cancellation) -> Self {
+        let progress = Progress::new();
+        progress.begin(ProgressUnit::Bytes, bytes);
+        Self {
+            file,
+            progress,
+            cancel: cancel.clone(),
+        }
+    }
+
+    fn count(&self, bytes: usize) -> usize {
+        self.progress.add(bytes as u64);
+        bytes
+    }
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.cancel.check().map_err(io::Error::other)?;
+        self.file.read(buffer).map(|bytes| self.count(bytes))
+    }
+}
+
+impl Write for Counted {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.cancel.check().map_err(io::Error::other)?;
+        self.file.write(buffer).map(|bytes| self.count(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
