@@ -99,6 +99,10 @@ impl Harness for ContainerHarness {
             .expect("a look at the engine")
     }
 
+    fn layers_are_archives(&self) -> bool {
+        true
+    }
+
     fn scale(&self) -> Scale {
         Scale {
             // Beyond the hundred layers at which images are squashed, three times.

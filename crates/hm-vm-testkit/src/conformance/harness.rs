@@ -36,6 +36,12 @@ pub trait Harness: Send + Sync {
     /// asked repeatedly until it is empty, so a backend may clean up in the background.
     async fn leftovers(&self) -> Vec<String>;
 
+    /// Whether snapshots are layers of images, which are tar archives. Those of Docker have no holes in files, no names that
+    /// begin with `.wh.` (they mean that a name is gone), and nothing of the root directory itself: checks leave that out.
+    fn layers_are_archives(&self) -> bool {
+        false
+    }
+
     /// What commands the guest understands.
     fn shell(&self) -> Shell {
         Shell::Posix
