@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use async_trait::async_trait;
 use hm_vm_core::{
-    Capabilities, Error, InjectEntry, InjectSource, OutputReport, OutputRequest, PrivateNetwork,
+    Capabilities, InjectEntry, InjectSource, OutputReport, OutputRequest, PrivateNetwork,
     PrivateNetworkRequest, SnapshotId, Vm, VmBackend, VmConfig,
 };
 
 use crate::endpoint::EndpointSearch;
 use crate::engine::{Engine, EngineInfo};
-use crate::image::ImageCache;
 use crate::helper::HelperVolume;
+use crate::image::ImageCache;
 use crate::options::DockerOptions;
 use crate::presence::Presence;
 use crate::session::Session;
@@ -157,9 +157,4 @@ impl VmBackend for DockerBackend {
     fn notices(&self) -> Vec<String> {
         crate::protections::notices(self.engine())
     }
-}
-
-/// Fails where a part is not there yet. GOES AWAY.
-pub(crate) fn not_yet<T>(what: &str) -> Result<T> {
-    Err(Error::Unsupported { what: what.into() }).context("not built yet")
 }
