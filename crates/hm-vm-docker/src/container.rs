@@ -205,6 +205,8 @@ fn body(
         image: Some(base.id.clone()),
         // The name of who else is on a network is that container's affair.
         hostname: (!joins).then(|| HOST_NAME.into()),
+        // Podman asks first, and waits for ten seconds: the helper, as a first process, does not hear it.
+        stop_signal: Some("SIGKILL".into()),
         entrypoint: Some(vec![HELPER_PROGRAM.into()]),
         cmd: Some(Vec::new()),
         user: Some("0:0".into()),
