@@ -248,14 +248,13 @@ impl<'a> Running<'a> {
                 )));
             }
         };
-        let keep = !self.side.output.is_closed();
-        let pending = &mut self.pending;
-        scan.push(&bytes, |bytes| {
-            if keep {
-                let bytes = Bytes::copy_from_slice(bytes);
-                pending.push_back(Chunk { stream, bytes });
-            }
-        });
+        // One chunk of one frame: output full of zeros comes out of the scan byte by byte.
+        let mut output = Vec::with_capacity(bytes.len());
+        scan.push(&bytes, |bytes| output.extend_from_slice(bytes));
+        if !output.is_empty() && !self.side.output.is_closed() {
+            let bytes = output.into();
+            self.pending.push_back(Chunk { stream, bytes });
+        }
         if scan.has_surplus() {
             return Err(Lost::Connection("something came behind its end".into()));
         }
