@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use hm_vm::SnapshotId;
 use hm_vm::docker::{
-    DockerBackend, DockerOptions, Endpoint, EndpointSearch, EngineKind, PullPolicy,
+    Candidate, DockerBackend, DockerOptions, Endpoint, EndpointSearch, EngineKind, PullPolicy,
 };
 use hm_vm::store::Store;
 
@@ -31,9 +31,28 @@ const ENDPOINT: &str = "endpoint";
 ///
 /// [`BackendUnavailable`](hm_vm::Error::BackendUnavailable) when there is none.
 pub(crate) fn open(app: &App, store: &Store, kind: EngineKind) -> anyhow::Result<DockerBackend> {
-    let search = EndpointSearch::from_environment();
-    let endpoint = search.only(kind).find()?;
-    open_at(app, store, endpoint)
+    let search = EndpointSearch::from_environment().only(kind);
+    // To find one, each is asked who it is, and asked once more when it is opened. Where the first one that can be there
+    // is the right one, as nearly always, the first question is spared.
+    let likely = search
+        .candidates()
+        .into_iter()
+        .find(|candidate| candidate.is_final || is_there(candidate));
+    if let Some(Ok(endpoint)) = likely.map(|candidate| candidate.endpoint)
+        && let Ok(daemon) = open_at(app, store, endpoint)
+        && daemon.engine().kind == kind
+    {
+        return Ok(daemon);
+    }
+    open_at(app, store, search.find()?)
+}
+
+fn is_there(candidate: &Candidate) -> bool {
+    match &candidate.endpoint {
+        Ok(Endpoint::Unix(socket)) => socket.exists(),
+        Ok(_) => true,
+        Err(_) => false,
+    }
 }
 
 /// Opens the daemon that listens there.

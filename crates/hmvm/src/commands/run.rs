@@ -109,11 +109,11 @@ impl Run {
         let loaded = self.file.load(app)?;
         let settings = self.settings(app)?;
         let cancel = Cancellation::new();
-        signals::watch(&cancel, self.grace, &app.ui).context("cannot wait for signals")?;
         let shared = self
             .shared
             .choose(app, loaded.pipeline.remote_cache.as_ref())?;
         let session = Session::open(app, &self.backend, &loaded, shared, &cancel)?;
+        signals::watch(&cancel, self.grace, &app.ui).context("cannot wait for signals")?;
         let (plan, images) = (&settings.plan, &self.settings.images);
         let fetched = session.fetch_images(app, &loaded, plan, images, &cancel);
         let keeper = session.keeper.clone();

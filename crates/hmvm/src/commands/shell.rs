@@ -96,8 +96,8 @@ impl Shell {
         };
         let (declared, inject) = (self.content.env()?, self.content.inject()?);
         let stop = Cancellation::new();
-        signals::watch(&stop, GRACE, &app.ui).context("cannot wait for signals")?;
         let opened = self.limits.open(app)?;
+        signals::watch(&stop, GRACE, &app.ui).context("cannot wait for signals")?;
         let outcome = self
             .in_vm(app, &opened, &cmd, (declared, inject), &stop)
             .await;

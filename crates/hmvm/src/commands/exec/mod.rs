@@ -123,12 +123,13 @@ impl Exec {
     ) -> anyhow::Result<Done> {
         let cmd = quote::command_line(&self.command)?;
         let (env, inject) = (self.content.env()?, self.content.inject()?);
-        signals::watch(cancel, self.grace, &app.ui).context("cannot wait for signals")?;
         let shared = match self.cache {
             CacheMode::Off => None,
             _ => self.shared.choose(app, None)?,
         };
         let opened = self.limits.open(app)?;
+        // Not before: who waits for a daemon that does not answer can be ended by the first signal.
+        signals::watch(cancel, self.grace, &app.ui).context("cannot wait for signals")?;
         for notice in &opened.notices {
             self.notice(app, gate, notice);
         }

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::output::json;
 
-/// Pull, import, list and remove images
+/// Pull, import, list and remove images of the sandbox
+///
+/// A daemon has images of its own: docker pull, docker image ls and their like are for those, and podman's.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
