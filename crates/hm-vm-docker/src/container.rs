@@ -16,6 +16,7 @@ use crate::engine::EngineKind;
 use crate::error::Doing as _;
 use crate::image::BaseImage;
 use crate::private_network::Holder;
+use crate::secrets::Bind;
 use crate::{limits, protections};
 
 /// Where the helper's volume is. Below `/dev`, a file system in memory: the mount point is in no snapshot.
@@ -36,6 +37,8 @@ pub(crate) struct Shape {
     pub(crate) extra_hosts: Vec<String>,
     /// Volumes, and where they are.
     pub(crate) volumes: Vec<(String, String)>,
+    /// Files of this machine.
+    pub(crate) binds: Vec<Bind>,
     /// Whose network it is, where that is another container's.
     pub(crate) holder: Option<Arc<Holder>>,
 }
@@ -46,6 +49,7 @@ impl Default for Shape {
             network: "none".into(),
             extra_hosts: Vec::new(),
             volumes: Vec::new(),
+            binds: Vec::new(),
             holder: None,
         }
     }
@@ -222,6 +226,8 @@ fn body(
             test: Some(vec!["NONE".into()]),
             ..HealthConfig::default()
         }),
+        // The same as the network `none` of the daemon, without the time that making it takes; the helper sees to `/etc/hosts`.
+        network_disabled: Some(shape.network == "none").filter(|is_disabled| *is_disabled),
         host_config: Some(host),
         ..ContainerCreateBody::default()
     })
@@ -229,9 +235,11 @@ fn body(
 
 fn host_config(shape: &Shape, kind: EngineKind) -> HostConfig {
     let volumes = shape.volumes.iter();
-    let (mounts, binds) = match kind {
+    let (mut mounts, binds) = match kind {
         EngineKind::Docker => (
-            volumes.map(|(name, target)| volume(name, target)).collect(),
+            volumes
+                .map(|(name, target)| volume(name, target))
+                .collect::<Vec<_>>(),
             None,
         ),
         // There a mount gets the image's files whatever it says of that; `mounts` has seen to the targets.
@@ -240,6 +248,13 @@ fn host_config(shape: &Shape, kind: EngineKind) -> HostConfig {
             (Vec::new(), Some(binds.collect()))
         }
     };
+    mounts.extend(shape.binds.iter().map(|bind| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(bind.source.clone()),
+        target: Some(bind.target.clone()),
+        read_only: Some(bind.read_only),
+        ..Mount::default()
+    }));
     HostConfig {
         network_mode: Some(shape.network.clone()),
         extra_hosts: Some(shape.extra_hosts.clone()).filter(|hosts| !hosts.is_empty()),

@@ -58,6 +58,7 @@ mod private_network;
 mod protections;
 mod pull;
 mod reap;
+mod secrets;
 mod session;
 mod snapshot;
 mod terminal;

@@ -34,7 +34,7 @@ pub(crate) fn capabilities(info: &EngineInfo) -> Capabilities {
         deep_chains: true,
         users: true,
         cache_mounts: true,
-        secret_mounts: true,
+        secret_mounts: info.is_here,
         inject_patterns: true,
         outputs: true,
         private_networks: true,

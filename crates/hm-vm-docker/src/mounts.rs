@@ -1,6 +1,7 @@
 //! Caches and secrets of a command.
 //!
-//! Caches are volumes, and part of the container's shape. They begin empty, also where the image has files at their place. Secrets go to the helper with the request. What is missing of a cache's place is
+//! Caches are volumes, and part of the container's shape. They begin empty, also where the image has files at their place. Secrets go to
+//! the helper with the request, which writes them to files that the container has mounted. What is missing of a cache's place is
 //! made by the daemon's runtime, and stays behind in the VM's files as an empty directory, as in the sandbox.
 
 use std::collections::BTreeMap;
@@ -11,8 +12,10 @@ use hm_vm_core::{Error, Mount, Secret};
 
 use crate::backend::Machine;
 use crate::caches;
+use crate::container::Shape;
 use crate::engine::EngineKind;
 use crate::error::DockerError;
+use crate::secrets::{Bind, SecretFiles};
 
 /// Bytes of all secrets of one command.
 const MOST_SECRET_BYTES: usize = 16 << 20;
@@ -22,12 +25,14 @@ const LONGEST_TARGET: usize = 4000;
 
 /// What a command sees in its tree beside the VM's files: looked at, and in order: outer places before those that lie inside of
 /// them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mounts {
     /// Volumes of the caches, and their targets.
     pub(crate) volumes: Vec<(String, String)>,
     /// Targets of secrets, and their content.
     pub(crate) secrets: Vec<(String, Secret)>,
+    /// Where the secrets will be, for as long as this lives.
+    files: Option<SecretFiles>,
 }
 
 impl Mounts {
@@ -39,10 +44,17 @@ impl Mounts {
     /// bytes of secrets; otherwise a failure of the daemon.
     pub(crate) async fn new(machine: &Machine, asked: &[Mount]) -> Result<Self> {
         let Checked { caches, secrets } = Checked::new(asked, machine.engine.info().kind)?;
+        let targets: Vec<&str> = secrets.iter().map(|(target, _)| target.as_str()).collect();
+        let identity = machine.session.identity();
+        let files = match &targets[..] {
+            [] => None,
+            targets => Some(SecretFiles::make(&machine.engine, identity, targets)?),
+        };
         if caches.is_empty() {
             return Ok(Self {
                 volumes: Vec::new(),
                 secrets,
+                files,
             });
         }
         let docker = machine.engine.docker().clone();
@@ -57,7 +69,13 @@ impl Mounts {
         Ok(Self {
             volumes: machine.engine.run(ensured).await?,
             secrets,
+            files,
         })
+    }
+
+    /// What a container mounts for the secrets.
+    pub(crate) fn binds(&self) -> &[Bind] {
+        self.files.as_ref().map_or(&[], SecretFiles::binds)
     }
 }
 
@@ -158,7 +176,7 @@ fn checked_volume_target(target: &str, kind: EngineKind) -> Result<String, Error
 
 /// The contract's error where a container could not be created or started because of a target, otherwise the
 /// failure itself. That something on the way to a target is not a directory, only the runtime finds.
-pub(crate) fn explain(error: anyhow::Error, volumes: &[(String, String)]) -> anyhow::Error {
+pub(crate) fn explain(error: anyhow::Error, shape: &Shape) -> anyhow::Error {
     let Some(DockerError::Refused { message: words, .. }) = error.downcast_ref() else {
         return error;
     };
@@ -174,9 +192,8 @@ pub(crate) fn explain(error: anyhow::Error, volumes: &[(String, String)]) -> any
         return error;
     }
     // The longest one that is named: outer ones are the beginning of inner ones.
-    let named = volumes
-        .iter()
-        .map(|(_, target)| target.as_str())
+    let named = (shape.volumes.iter().map(|(_, target)| target.as_str()))
+        .chain(shape.binds.iter().map(|bind| bind.target.as_str()))
         .filter(|target| words.contains(target.trim_start_matches('/')))
         .max_by_key(|target| target.len());
     match named {
@@ -279,10 +296,13 @@ mod tests {
                 message: message.into(),
             })
         };
-        let volumes = [
-            ("v".to_owned(), "/data".to_owned()),
-            ("w".to_owned(), "/data/file/below".to_owned()),
-        ];
+        let volumes = Shape {
+            volumes: vec![
+                ("v".to_owned(), "/data".to_owned()),
+                ("w".to_owned(), "/data/file/below".to_owned()),
+            ],
+            ..Shape::default()
+        };
         let runc = "error mounting \"/var/lib/docker/volumes/v/_data\" to rootfs at \"/data/file/below\": open o_path procfd: \
                     open /var/lib/docker/overlay2/5277/merged/data/file/below: not a directory: unknown";
         let explained = explain(failure(runc), &volumes);

@@ -17,6 +17,7 @@ use crate::backend::{DockerBackend, Machine};
 use crate::container;
 use crate::error::{DockerError, Doing as _};
 use crate::objects::{Identity, KIND, OWNER, PARENT, SESSION};
+use crate::secrets;
 use crate::session::{DeadSession, Sessions};
 use crate::snapshot::{self, Removed};
 
@@ -29,6 +30,7 @@ const MOST_PASSES: usize = 4;
 /// Removes in the background what dead sessions of this owner left.
 pub(crate) fn reap_dead(machine: &Arc<Machine>) {
     let reaper = Reaper::new(machine);
+    secrets::remove_dead(&reaper.identity, &reaper.sessions);
     machine
         .engine
         .later("removing what dead sessions left", async move {

@@ -133,24 +133,6 @@ pub fn make_directory_at(directory: i32, path: &CStr, mode: u32) -> Result<usize
     unsafe { sys!(MKDIRAT, directory, path.as_ptr(), mode) }
 }
 
-pub fn symbolic_link(content: &CStr, path: &CStr) -> Result<usize> {
-    // SAFETY: C strings.
-    unsafe { sys!(SYMLINKAT, content.as_ptr(), AT_FDCWD, path.as_ptr()) }
-}
-
-pub fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize> {
-    // SAFETY: a C string and a slice of ours.
-    unsafe {
-        sys!(
-            READLINKAT,
-            AT_FDCWD,
-            path.as_ptr(),
-            buffer.as_mut_ptr(),
-            buffer.len()
-        )
-    }
-}
-
 pub fn rename_at(from: i32, old: &CStr, to: i32, new: &CStr) -> Result<usize> {
     // SAFETY: C strings.
     unsafe { sys!(RENAMEAT, from, old.as_ptr(), to, new.as_ptr()) }

@@ -72,7 +72,7 @@ fn prefer_for_oom() {
 
 fn enter(command: &Command<'_>) -> Result<()> {
     if command.make_directory {
-        make_directories(command.directory.to_bytes(), true)?;
+        make_directories(command.directory.to_bytes())?;
     }
     calls::change_directory(command.directory).map(|_| ())
 }

@@ -135,9 +135,8 @@ impl<'a> Fields<'a> {
         for field in walk.by_ref() {
             let known = match field.tag {
                 b't' => field.bytes().len() == 4,
-                b'c' | b'e' | b'd' | b'w' | b'W' | b'u' => !field.bytes().contains(&0),
-                b's' => field.bytes().contains(&0),
-                b'x' => true,
+                b'c' | b'e' | b'd' | b'w' | b'W' | b'u' | b'o' => !field.bytes().contains(&0),
+                b's' | b'x' => true,
                 _ => false,
             };
             if !known {

@@ -173,6 +173,8 @@ impl Helper {
 
     /// Ends, and all processes of the VM with it.
     fn give_up(&self) -> ! {
+        calls::kill_everybody(SIGKILL);
+        run_files::wipe_secrets(self.devices);
         calls::exit(0)
     }
 }

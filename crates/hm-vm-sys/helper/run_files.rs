@@ -1,18 +1,23 @@
-//! Files that exist while a command runs: secrets, and a script that is too long for an argument. They are in memory, so
-//! that no snapshot can have them; where a secret is asked for, there is a symbolic link.
+//! What is made ready for a command, and undone after it: secrets, a script that is too long for an argument, the owners of
+//! caches.
+//!
+//! Secrets are written to files in memory of the host's, which the container has mounted: each at its place, where it cannot be
+//! written to, and all of them in [`SECRETS`], where only root gets in. So they have the kernel's own protection, and no
+//! snapshot can have them.
 
 use core::ffi::CStr;
 
 use crate::calls::{self, Result};
-use crate::frames::{Field, Fields};
+use crate::frames::Fields;
 use crate::numbers::*;
 use crate::removal::{Name, empty_directory};
 
-const DIRECTORY: &CStr = c"hm-vm-run";
-const PATH: &[u8] = b"/dev/hm-vm-run/";
+/// Below `/dev`.
+const SECRETS: &CStr = c"hm-vm-secrets";
+const SCRIPTS: &CStr = c"hm-vm-run";
 const SCRIPT: &CStr = c"script";
 
-/// The file or the link of one secret that could not be made.
+/// One secret, or the script, that could not be written.
 pub struct Refused {
     pub index: usize,
     pub errno: i32,
@@ -23,8 +28,8 @@ pub struct RunFiles<'a> {
     fields: Fields<'a>,
     /// `/dev`, as it was before any command ran.
     devices: i32,
+    /// Where the script is.
     directory: Option<i32>,
-    links: usize,
 }
 
 impl<'a> RunFiles<'a> {
@@ -34,7 +39,6 @@ impl<'a> RunFiles<'a> {
             fields,
             devices,
             directory: None,
-            links: 0,
         }
     }
 
@@ -42,91 +46,89 @@ impl<'a> RunFiles<'a> {
     pub fn make(&mut self, owner: (u32, u32)) -> core::result::Result<(), Refused> {
         let fields = self.fields;
         if let Some(script) = fields.tagged(b'x').next() {
-            let made = self.make_file(SCRIPT, script.bytes(), owner);
+            let made = self.make_script(script.bytes(), owner);
             made.map_err(|errno| Refused {
                 index: usize::MAX,
                 errno,
             })?;
         }
         for (index, secret) in fields.tagged(b's').enumerate() {
-            let made = self.make_secret(index, &secret, owner);
-            made.map_err(|errno| Refused { index, errno })?;
-            self.links += 1;
+            let written = write_secret(self.devices, index, secret.bytes(), owner);
+            written.map_err(|errno| Refused { index, errno })?;
+        }
+        for cache in fields.tagged(b'o').filter(|_| owner.0 != 0) {
+            // One that cannot be given is seen by the command, if that needs it.
+            if let Ok(directory) = calls::open(cache.text(), O_DIRECTORY) {
+                let _ = calls::change_owner(directory, owner.0, owner.1);
+                calls::close(directory);
+            }
         }
         Ok(())
     }
 
-    fn make_secret(&mut self, index: usize, secret: &Field<'_>, owner: (u32, u32)) -> Result<()> {
-        let target = secret.text();
-        let content = secret.bytes().get(target.count_bytes() + 1..);
-        let mut name = Name::new(b"").ok_or(EINVAL)?;
-        name.add_number(index);
-        self.make_file(name.text(), content.unwrap_or_default(), owner)?;
-        make_directories(target.to_bytes(), false)?;
-        calls::symbolic_link(place(index).ok_or(EINVAL)?.text(), target)?;
-        Ok(())
-    }
-
-    fn make_file(&mut self, name: &CStr, content: &[u8], owner: (u32, u32)) -> Result<()> {
-        let directory = match self.directory {
-            Some(directory) => directory,
-            None => self.make_directory()?,
-        };
+    fn make_script(&mut self, content: &[u8], owner: (u32, u32)) -> Result<()> {
+        let directory = self.make_directory()?;
         self.directory = Some(directory);
-        let file = calls::open_at(
-            directory,
-            name,
-            O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
-            0o400,
-        )?;
-        let written = write_all(file, content);
-        let owned = calls::change_owner(file, owner.0, owner.1);
-        calls::close(file);
-        written?;
-        owned.map(|_| ())
+        let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+        let file = calls::open_at(directory, SCRIPT, flags, 0o400)?;
+        fill(file, content, owner)
     }
 
     /// An empty directory of root's. What a command may have left under its name goes.
     fn make_directory(&self) -> Result<i32> {
         let flags = O_DIRECTORY | O_NOFOLLOW;
-        if let Ok(left) = calls::open_at(self.devices, DIRECTORY, flags, 0) {
+        if let Ok(left) = calls::open_at(self.devices, SCRIPTS, flags, 0) {
             empty_directory(left);
             calls::close(left);
         }
-        let _ = calls::unlink_at(self.devices, DIRECTORY, AT_REMOVEDIR);
-        let _ = calls::unlink_at(self.devices, DIRECTORY, 0);
-        calls::make_directory_at(self.devices, DIRECTORY, 0o711)?;
-        calls::open_at(self.devices, DIRECTORY, flags, 0)
+        let _ = calls::unlink_at(self.devices, SCRIPTS, AT_REMOVEDIR);
+        let _ = calls::unlink_at(self.devices, SCRIPTS, 0);
+        calls::make_directory_at(self.devices, SCRIPTS, 0o711)?;
+        calls::open_at(self.devices, SCRIPTS, flags, 0)
     }
 
     /// Takes everything away. No other process may be alive.
     pub fn remove(self) {
-        let secrets = self.fields.tagged(b's').take(self.links);
-        for (index, secret) in secrets.enumerate() {
-            let mut content = [0u8; 64];
-            let Some(expected) = place(index) else {
-                continue;
-            };
-            let length = calls::read_link(secret.text(), &mut content);
-            let is_ours =
-                length.is_ok_and(|length| content[..length] == *expected.text().to_bytes());
-            if is_ours {
-                let _ = calls::unlink_at(AT_FDCWD, secret.text(), 0);
-            }
-        }
+        wipe_secrets(self.devices);
         if let Some(directory) = self.directory {
             empty_directory(directory);
             calls::close(directory);
-            let _ = calls::unlink_at(self.devices, DIRECTORY, AT_REMOVEDIR);
+            let _ = calls::unlink_at(self.devices, SCRIPTS, AT_REMOVEDIR);
         }
     }
 }
 
-/// Where the link of a secret leads.
-fn place(index: usize) -> Option<Name> {
-    let mut name = Name::new(PATH)?;
+fn write_secret(devices: i32, index: usize, content: &[u8], owner: (u32, u32)) -> Result<()> {
+    fill(open_secret(devices, index)?, content, owner)
+}
+
+/// Opens an empty file: it has no content any more.
+fn open_secret(devices: i32, index: usize) -> Result<i32> {
+    let directory = calls::open_at(devices, SECRETS, O_DIRECTORY | O_NOFOLLOW, 0)?;
+    let mut name = Name::new(b"").ok_or(EINVAL)?;
     name.add_number(index);
-    Some(name)
+    let flags = O_WRONLY | O_TRUNC | O_NOFOLLOW;
+    let opened = calls::open_at(directory, name.text(), flags, 0);
+    calls::close(directory);
+    opened
+}
+
+/// Nobody reads them again, whatever becomes of the files.
+pub fn wipe_secrets(devices: i32) {
+    let mut index = 0;
+    while let Ok(file) = open_secret(devices, index) {
+        calls::close(file);
+        index += 1;
+    }
+}
+
+/// Writes a file, gives it away, and closes it.
+fn fill(file: i32, content: &[u8], owner: (u32, u32)) -> Result<()> {
+    let written = write_all(file, content);
+    let owned = calls::change_owner(file, owner.0, owner.1);
+    calls::close(file);
+    written?;
+    owned.map(|_| ())
 }
 
 /// Writes all of it.
@@ -141,16 +143,15 @@ pub fn write_all(file: i32, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Makes the directories on the way to `path`, and with `last` itself. What is there already is fine.
-pub fn make_directories(path: &[u8], last: bool) -> Result<()> {
+/// Makes a directory, and those on the way to it. What is there already is fine.
+pub fn make_directories(path: &[u8]) -> Result<()> {
     const LONGEST: usize = 4096;
     let mut buffer = [0u8; LONGEST];
     if path.len() >= LONGEST {
         return Err(EINVAL);
     }
     for at in 1..=path.len() {
-        let ends = at == path.len();
-        if (ends && !last) || (!ends && path[at] != b'/') {
+        if at < path.len() && path[at] != b'/' {
             continue;
         }
         buffer[..at].copy_from_slice(&path[..at]);

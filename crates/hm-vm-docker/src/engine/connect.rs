@@ -63,11 +63,15 @@ async fn open(endpoint: &Endpoint) -> Result<(Docker, EngineInfo), String> {
         connected.map_err(|error| reason::of_socket(socket, &error))?;
     }
     let failed = |error: bollard::errors::Error| reason::of_client(&error);
-    let docker = client(endpoint)?.negotiate_version().await;
-    let docker = docker.map_err(failed)?;
+    let docker = client(endpoint)?;
+    // Once: Podman asks the machine's package manager for its answer, which takes seconds. The client's own negotiation asks the same.
     let version = docker.version().await.map_err(failed)?;
     let spoken = docker.client_version();
-    let api = (spoken.major_version, spoken.minor_version);
+    let own = (spoken.major_version, spoken.minor_version);
+    let api = version.api_version.as_deref().and_then(api_version);
+    let api = api
+        .ok_or("its answer names no version of the Engine API")?
+        .min(own);
     if api < OLDEST_API {
         return Err(reason::too_old(
             version.version.as_deref().unwrap_or("unknown"),
@@ -79,9 +83,15 @@ async fn open(endpoint: &Endpoint) -> Result<(Docker, EngineInfo), String> {
     if let Some(system) = info.os_type.as_deref().filter(|system| *system != "linux") {
         return Err(reason::not_linux(system));
     }
-    let mut info = EngineInfo::new(version, info, api);
+    let mut info = EngineInfo::new(version, info, api, matches!(endpoint, Endpoint::Unix(_)));
     info.outbound = crate::network::find_outbound(&docker, endpoint, &info).await;
     Ok((docker, info))
+}
+
+/// `MAJOR.MINOR`.
+fn api_version(text: &str) -> Option<(usize, usize)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Connects without asking anything.

@@ -55,6 +55,8 @@ pub struct EngineInfo {
     pub rootless: bool,
     /// Name of its machine.
     pub host: String,
+    /// Whether it sees the files of this machine.
+    pub is_here: bool,
     /// Protections of containers, in its own words: `name=seccomp,profile=default`, `name=userns`…
     pub security: Vec<String>,
     /// How containers reach the outside, and nobody them. `None` where that cannot be.
@@ -98,8 +100,13 @@ impl fmt::Display for EngineInfo {
 }
 
 impl EngineInfo {
-    /// What the daemon's own words say.
-    pub(super) fn new(version: SystemVersion, info: SystemInfo, api: (usize, usize)) -> Self {
+    /// What the daemon's own words say. `is_here`: it listens on a socket of this machine. That of Docker Desktop runs in a machine of its own nevertheless.
+    pub(super) fn new(
+        version: SystemVersion,
+        info: SystemInfo,
+        api: (usize, usize),
+        is_here: bool,
+    ) -> Self {
         let components = version.components.unwrap_or_default();
         let is_podman = components
             .iter()
@@ -134,6 +141,7 @@ impl EngineInfo {
             },
             rootless: security.iter().any(|option| option.contains("rootless")),
             host: info.name.unwrap_or_default(),
+            is_here: is_here && info.operating_system.as_deref() != Some("Docker Desktop"),
             security,
             // Found with further questions.
             outbound: None,

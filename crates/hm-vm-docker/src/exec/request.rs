@@ -1,9 +1,10 @@
 //! What a command is asked for with, checked and put together.
 
-use hm_vm_core::{Error, ExecRequest, Secret, TerminalSize};
+use hm_vm_core::{Error, ExecRequest, TerminalSize};
 use hm_vm_sys::helper::{Nonce, Request, RequestError};
 
 use crate::image::ImageDefaults;
+use crate::mounts::Mounts;
 
 /// The environment of a command that declares none, beside its user's.
 const DEFAULT: [(&str, &str); 4] = [
@@ -34,7 +35,7 @@ impl Command {
     pub(crate) fn new(
         asked: &ExecRequest<'_>,
         defaults: &ImageDefaults,
-        secrets: &[(String, Secret)],
+        mounts: &Mounts,
         terminal: Option<TerminalSize>,
     ) -> Result<Self, Error> {
         let mut request = Request::shell(asked.cmd);
@@ -50,8 +51,11 @@ impl Command {
         if let Some(user) = user {
             request = request.user(user);
         }
-        for (target, content) in secrets {
-            request = request.secret(target.as_str(), content.expose());
+        for (_, content) in &mounts.secrets {
+            request = request.secret(content.expose());
+        }
+        for (_, target) in &mounts.volumes {
+            request = request.owned(target.as_str());
         }
         if let Some(size) = terminal {
             request = request
@@ -62,7 +66,9 @@ impl Command {
             request,
             working_dir: working_dir.to_owned(),
             user: user.unwrap_or("root").to_owned(),
-            secret_targets: secrets.iter().map(|(target, _)| target.clone()).collect(),
+            secret_targets: (mounts.secrets.iter())
+                .map(|(target, _)| target.clone())
+                .collect(),
         })
     }
 
@@ -132,7 +138,7 @@ mod tests {
         let mut asked = ExecRequest::new("true", stop);
         change(&mut asked);
         let nonce = Nonce::new([1; Nonce::SIZE]);
-        let command = Command::new(&asked, &ImageDefaults::default(), &[], None);
+        let command = Command::new(&asked, &ImageDefaults::default(), &Mounts::default(), None);
         match command.and_then(|command| command.frame(&nonce)) {
             Ok(_) => None,
             Err(Error::InvalidInput { what, .. }) => Some(what),

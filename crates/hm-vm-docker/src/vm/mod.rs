@@ -86,6 +86,7 @@ impl DockerVm {
         };
         Ok(Shape {
             volumes: mounts.volumes.clone(),
+            binds: mounts.binds().to_vec(),
             ..shape
         })
     }
@@ -150,7 +151,7 @@ impl Vm for DockerVm {
     ) -> Result<ExecOutcome> {
         request.stop.check()?;
         let mounts = Mounts::new(&self.machine, request.mounts).await?;
-        let command = Command::new(request, &self.defaults, &mounts.secrets, None)?;
+        let command = Command::new(request, &self.defaults, &mounts, None)?;
         let (side, mut watcher) = exec::pipes();
         let run = self.run(request, &command, &mounts, side);
         let (ended, ()) = tokio::join!(run, watcher.deliver(sink));
@@ -161,7 +162,7 @@ impl Vm for DockerVm {
         request.stop.check()?;
         let size = *terminal.size.borrow();
         let mounts = Mounts::new(&self.machine, request.mounts).await?;
-        let command = Command::new(request, &self.defaults, &mounts.secrets, Some(size))?;
+        let command = Command::new(request, &self.defaults, &mounts, Some(size))?;
         let (side, watcher) = exec::pipes();
         let run = self.run(request, &command, &mounts, side);
         let (ended, shown) = tokio::join!(run, crate::terminal::relay(terminal, watcher));

@@ -205,7 +205,7 @@ impl State {
         let container = self.container()?;
         let attached = Attached::start(&self.machine, container)
             .await
-            .map_err(|error| crate::mounts::explain(error, &container.shape().volumes))?;
+            .map_err(|error| crate::mounts::explain(error, container.shape()))?;
         self.attached = Some(attached.clone());
         Ok(attached)
     }

@@ -33,11 +33,11 @@ pub enum ReportKind {
     WorkingDirectory(i32),
     /// The user cannot be had. Nothing ran.
     User(UserProblem),
-    /// A secret's file or link cannot be made. Nothing ran.
+    /// A secret's file cannot be written. Nothing ran.
     Secret {
         /// Which one, in the order of the request.
         index: usize,
-        /// The kernel's error number; `EEXIST` (17) when something is at the target.
+        /// The kernel's error number.
         errno: i32,
     },
     /// A job that is no command is done.

@@ -45,7 +45,9 @@ pub struct Request {
     defaults: BTreeMap<Vec<u8>, Vec<u8>>,
     directory: Option<(String, bool)>,
     user: Option<String>,
-    secrets: Vec<(String, Vec<u8>)>,
+    secrets: Vec<Vec<u8>>,
+    /// Directories that become the user's.
+    owned: Vec<String>,
     script: Option<Vec<u8>>,
     terminal: Option<(u16, u16)>,
 }
@@ -133,10 +135,19 @@ impl Request {
         self
     }
 
-    /// A file that only the command's user can read, at an absolute path where nothing is. Gone when the command has ended.
+    /// What is to be written to the file `/dev/hm-vm-secrets/N` of the container, which becomes the command's user's: N is 0 for the
+    /// first secret, and so on. Whoever makes the container mounts these files, and where the secret is to be seen. They are
+    /// empty again when the command has ended.
     #[must_use]
-    pub fn secret(mut self, target: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
-        self.secrets.push((target.into(), content.into()));
+    pub fn secret(mut self, content: impl Into<Vec<u8>>) -> Self {
+        self.secrets.push(content.into());
+        self
+    }
+
+    /// A directory that becomes the command's user's, unless that is root. What is in it stays whose it is.
+    #[must_use]
+    pub fn owned(mut self, directory: impl Into<String>) -> Self {
+        self.owned.push(directory.into());
         self
     }
 
@@ -168,13 +179,11 @@ impl Request {
         if let Some(user) = &self.user {
             fields.text(b'u', user.as_bytes(), || format!("user {user:?}"))?;
         }
-        for (target, content) in &self.secrets {
-            if target.contains('\0') {
-                return Err(RequestError::ZeroByte {
-                    what: format!("secret target {target:?}"),
-                });
-            }
-            fields.add(b's', &[target.as_bytes(), &[0], content]);
+        for content in &self.secrets {
+            fields.add(b's', &[content]);
+        }
+        for directory in &self.owned {
+            fields.text(b'o', directory.as_bytes(), || format!("{directory:?}"))?;
         }
         if let Some(script) = &self.script {
             if script.contains(&0) {
@@ -259,7 +268,7 @@ mod tests {
             run().default_variable("A\0", ""),
             run().working_directory("/\0", false),
             run().user("\0"),
-            run().secret("/\0", "x"),
+            run().owned("/\0"),
         ];
         for request in bad {
             let error = request.encode(&nonce());
@@ -269,12 +278,12 @@ mod tests {
             let error = run().variable(name, "x").encode(&nonce());
             assert!(matches!(error, Err(RequestError::VariableName { .. })));
         }
-        assert!(run().secret("/x", "\0\0").encode(&nonce()).is_ok());
+        assert!(run().secret("\0\0").encode(&nonce()).is_ok());
     }
 
     #[test]
     fn what_the_helper_does_not_take_is_refused() {
-        let request = Request::shell("true").secret("/x", vec![1; LARGEST]);
+        let request = Request::shell("true").secret(vec![1; LARGEST]);
         assert!(matches!(
             request.encode(&nonce()),
             Err(RequestError::TooLarge { .. })
@@ -284,7 +293,7 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let request = Request::shell("echo hush")
-            .secret("/x", "hush")
+            .secret("hush")
             .variable("A", "hush");
         let shown = format!("{request:?} {:?}", nonce());
         assert!(!shown.contains("hush") && !shown.contains('7'), "{shown}");

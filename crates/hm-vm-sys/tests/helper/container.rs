@@ -22,6 +22,10 @@ mount -t tmpfs -o mode=755 tmpfs dev
 mkdir dev/pts dev/shm
 mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts dev/pts
 mount -t tmpfs tmpfs dev/shm
+mkdir -m 700 dev/hm-vm-secrets
+: >dev/hm-vm-secrets/0
+: >dev/hm-vm-secrets/1
+chmod 400 dev/hm-vm-secrets/*
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 ln -s fd/1 dev/stdout

@@ -11,43 +11,49 @@ use crate::container::{Container, shell};
 #[test]
 fn secrets_are_there_while_a_command_runs() {
     let mut vm = require!(Container::start());
-    fs::write(vm.root.join("etc/taken"), "mine").expect("written");
-    let script = "cat /new/place/one /two; stat -L -c '%a %u %g' /two; touch /ran";
-    let request = shell(script)
-        .user("65534")
-        .secret("/new/place/one", "first\n")
-        .secret("/two", "second\n");
-    let ended = vm.run(&request);
-    assert_eq!(ended.out, "first\nsecond\n400 65534 65534\n", "{ended:?}");
-    let left = "ls -d /two /new/place/one /dev/hm-vm-run; ls -a /new/place | wc -l";
-    let ended = vm.run(&shell(left));
-    assert_eq!(ended.out, "2\n");
-    // What is there stays, and nothing runs.
-    let refused = shell("touch /ran-anyway")
-        .secret("/free", "x")
-        .secret("/etc/taken", "x");
-    let refused = vm.run(&refused).kind();
-    let expected = ReportKind::Secret {
-        index: 1,
-        errno: 17,
-    };
-    assert_eq!(refused, expected);
+    let script = "cd /dev/hm-vm-secrets; cat 0 1; stat -c '%a %u %g' 0; ls | wc -l";
+    let request = shell(script).secret("first\n").secret("second\n");
+    assert_eq!(vm.run(&request).out, "first\nsecond\n400 0 0\n2\n");
+    assert_eq!(vm.shell("wc -c </dev/hm-vm-secrets/0"), "0\n");
+    // They are another user's, who sees them where they are mounted.
+    let other = shell("cat /dev/hm-vm-secrets/0").user("65534").secret("x");
+    assert_eq!(vm.run(&other).kind(), ReportKind::Exited(1));
     assert_eq!(
-        vm.shell("cat /etc/taken; ls / | grep -c -e ran-any -e free || true"),
-        "mine0\n"
+        vm.shell("stat -c '%a %u %g' /dev/hm-vm-secrets/0"),
+        "400 65534 65534\n"
     );
 }
 
 #[test]
-fn what_a_command_puts_in_place_of_a_secret_stays() {
+fn a_secret_that_has_no_file_keeps_the_command_from_running() {
     let mut vm = require!(Container::start());
-    let replace = shell("rm /secret; echo own >/secret").secret("/secret", "x");
-    assert_eq!(vm.run(&replace).kind(), ReportKind::Exited(0));
-    assert_eq!(vm.shell("cat /secret"), "own\n");
-    // A command may prepare the place where secrets will be: they must not get to the disk.
-    vm.shell("mkdir /disk; ln -s /disk /dev/hm-vm-run");
-    let ended = vm.run(&shell("cat /s; ls /disk | wc -l").secret("/s", "x\n"));
-    assert_eq!(ended.out, "x\n0\n");
+    let many = shell("touch /ran").secret("a").secret("b").secret("c");
+    let expected = ReportKind::Secret { index: 2, errno: 2 };
+    assert_eq!(vm.run(&many).kind(), expected);
+    // One that was put there by a command is not written through.
+    vm.shell("touch /disk; ln -sf /disk /dev/hm-vm-secrets/1");
+    let expected = ReportKind::Secret {
+        index: 1,
+        errno: 40,
+    };
+    let two = shell("touch /ran").secret("a").secret("b");
+    assert_eq!(vm.run(&two).kind(), expected);
+    assert_eq!(
+        vm.shell("wc -c </disk; ls / | grep -c ran || true"),
+        "0\n0\n"
+    );
+}
+
+#[test]
+fn caches_become_the_users() {
+    let mut vm = require!(Container::start());
+    vm.shell("mkdir -p /cache/inner");
+    let own = |user: &str| {
+        let request = shell("stat -c %u /cache /cache/inner").user(user);
+        request.owned("/cache").owned("/not/there")
+    };
+    assert_eq!(vm.run(&own("65534")).out, "65534\n0\n");
+    assert_eq!(vm.run(&own("0")).out, "65534\n0\n");
 }
 
 #[test]

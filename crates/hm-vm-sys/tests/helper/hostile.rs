@@ -53,7 +53,7 @@ fn requests_that_make_no_sense_are_refused() {
         b"c\x07\0\0\0/bi\0/sh\0",
         &[c.as_slice(), b"?\0\0\0\0\0"].concat(),
         &[c.as_slice(), b"t\x01\0\0\0x\0"].concat(),
-        &[c.as_slice(), b"s\x01\0\0\0x\0"].concat(),
+        &[c.as_slice(), b"o\x01\0\0\0\0\0"].concat(),
         &[c.as_slice(), b"trailing"].concat(),
         b"u\x04\0\0\0root\0",
     ];
