@@ -124,12 +124,12 @@ fn cuts_are_errors(engine: &TestEngine) {
 
 #[test]
 fn cuts_are_errors_on_docker() {
-    cuts_are_errors(&require!(TestEngine::docker()));
+    cuts_are_errors(&*require!(TestEngine::docker()));
 }
 
 #[test]
 fn cuts_are_errors_on_podman() {
-    cuts_are_errors(&require!(TestEngine::podman()));
+    cuts_are_errors(&*require!(TestEngine::podman()));
 }
 
 fn processes_with(marker: &str) -> Vec<String> {

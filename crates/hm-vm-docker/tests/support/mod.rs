@@ -13,11 +13,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use bollard::Docker;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
     ListVolumesOptionsBuilder,
 };
+use bollard::{ClientVersion, Docker};
 use hm_vm_docker::{DockerBackend, DockerOptions, Endpoint, PullPolicy};
 use hm_vm_testkit::engines::TestEngine;
 
@@ -50,8 +50,12 @@ pub(crate) fn held(engine: &TestEngine, owner: &str) -> Vec<String> {
 
 async fn held_by(engine: &TestEngine, owner: &str) -> Result<Vec<String>, bollard::errors::Error> {
     let socket = engine.socket().to_str().expect("a path that is text");
-    let docker = Docker::connect_with_unix(socket, 120, bollard::API_DEFAULT_VERSION)?;
-    let docker = docker.negotiate_version().await?;
+    // Both know this version. Asking Podman for its own lets it ask the machine's package manager.
+    let version = ClientVersion {
+        major_version: 1,
+        minor_version: 41,
+    };
+    let docker = Docker::connect_with_unix(socket, 120, &version)?;
     let filters = HashMap::from([("label", vec![format!("{OWNER}={owner}")])]);
     let containers = ListContainersOptionsBuilder::new().all(true);
     let containers = docker.list_containers(Some(containers.filters(&filters).build()));
