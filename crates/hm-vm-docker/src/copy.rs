@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn what_daemons_say_they_have_loaded() {
         let id = format!("sha256:{}", "0a".repeat(32));
-        assert_eq!(loaded(&format!("Loaded image ID: {id}\n")), [id.clone()]);
+        assert_eq!(loaded(&format!("Loaded image ID: {id}\n")), [id.as_str()]);
         assert_eq!(loaded("Loaded image: a/b:1\n"), ["a/b:1"]);
         assert_eq!(
             loaded(&format!("Loaded image(s): {id},b:2")),

@@ -31,7 +31,7 @@ fn a_session_is_dead_when_its_lock_can_be_taken_or_is_gone() {
     let id = one.identity().session.clone();
     let sessions = one.sessions().clone();
     assert!(sessions.take(&id).is_none());
-    assert_eq!(sessions.known().unwrap(), [id.clone()]);
+    assert_eq!(sessions.known().unwrap(), std::slice::from_ref(&id));
     drop(one);
     assert!(sessions.known().unwrap().is_empty());
     assert!(sessions.take(&id).is_some());

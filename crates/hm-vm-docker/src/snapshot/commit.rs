@@ -150,7 +150,7 @@ async fn make(
             let name = WorkingImage::new(&machine.engine, full.clone());
             let made = if flat::is_deep(&base) {
                 let flat = flat::flatten(&machine, &container, &about, &repository, &tag).await?;
-                (flat, 1)
+                (flat, flat::FLAT_LAYERS)
             } else {
                 let request = CommitRequest {
                     container: &container,

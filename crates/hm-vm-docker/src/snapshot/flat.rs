@@ -8,23 +8,24 @@ use std::sync::Arc;
 use anyhow::Result;
 use bollard::body_try_stream;
 use bollard::models::{ContainerCreateBody, HostConfig};
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, TagImageOptionsBuilder,
-};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
 use futures_util::StreamExt as _;
 
-use super::commit::{CommitRequest, full_id, patient, send};
+use super::commit::{CommitRequest, patient, send};
 use super::config::About;
 use super::remove::remove_name;
 use crate::backend::Machine;
 use crate::container;
-use crate::engine::{Engine, EngineKind};
+use crate::engine::Engine;
 use crate::error::{DockerError, Doing as _};
 use crate::image::{self, BaseImage};
 use crate::objects::{self, nonce};
 
 /// An image with as many layers gets no further one. The daemons' own limit is 127, and what comes on top when a container is made.
 const MOST_LAYERS: usize = 100;
+
+/// Layers of an image that is made of one: Podman's commit adds one where there are no changes, too.
+pub(super) const FLAT_LAYERS: usize = 2;
 
 /// Whether no layer should be added.
 pub(super) fn is_deep(image: &BaseImage) -> bool {
@@ -71,7 +72,7 @@ async fn prepared(machine: &Arc<Machine>, base: &BaseImage) -> Result<BaseImage>
     let id = flatten(machine, &container, &about, &repository, &tag).await?;
     Ok(BaseImage {
         id,
-        layers: 1,
+        layers: FLAT_LAYERS,
         config: about.config(),
         tags: vec![name],
         ..base.clone()
@@ -152,76 +153,34 @@ pub(super) async fn flatten(
     tag: &str,
 ) -> Result<String> {
     let mut scratch = Scratch::new(machine);
-    match machine.engine.info().kind {
-        EngineKind::Docker => {
-            // An archive says nothing but files: the rest comes with a commit, which adds no layer where there are no changes.
-            let session = &machine.session.identity().session;
-            let passing = format!("w-{session}-{}", nonce());
-            let name = format!("{repository}:{passing}");
-            scratch.image = Some(name.clone());
-            read_in(&machine.engine, container, repository, &passing, None).await?;
-            let container = scratch.create(machine, &name).await?;
-            let request = CommitRequest {
-                container: &container,
-                repository,
-                tag,
-            };
-            send(&machine.engine, &request, about).await
-        }
-        EngineKind::Podman => {
-            let changes = about.changes(EngineKind::Podman);
-            let id = read_in(&machine.engine, container, "", "", changes).await?;
-            scratch.image = Some(id.clone());
-            let options = TagImageOptionsBuilder::new().repo(repository).tag(tag);
-            machine
-                .engine
-                .docker()
-                .tag_image(&id, Some(options.build()))
-                .await
-                .doing(format!("naming image {id} {repository}:{tag}"))?;
-            scratch.image = None;
-            Ok(id)
-        }
-    }
+    let session = &machine.session.identity().session;
+    let name = format!("{repository}:w-{session}-{}", nonce());
+    scratch.image = Some(name.clone());
+    read_in(&machine.engine, container, &name).await?;
+    // An archive says nothing but files: the rest comes with a commit. Instructions that could come with an archive are
+    // not enough: Podman takes one, and Docker's cannot say everything.
+    let container = scratch.create(machine, &name).await?;
+    let request = CommitRequest {
+        container: &container,
+        repository,
+        tag,
+    };
+    send(&machine.engine, &request, about).await
 }
 
-/// Sends the daemon the files of one of its containers, as an image. Returns its id.
-async fn read_in(
-    engine: &Engine,
-    container: &str,
-    repository: &str,
-    tag: &str,
-    changes: Option<String>,
-) -> Result<String> {
+/// Sends the daemon the files of one of its containers, as an image of this name.
+async fn read_in(engine: &Engine, container: &str, name: &str) -> Result<()> {
     let docker = patient(engine.docker());
     let files = docker
         .export_container(container)
         .map(|part| part.map_err(std::io::Error::other));
-    let mut options = CreateImageOptionsBuilder::new().from_src("-");
-    if !repository.is_empty() {
-        options = options.repo(repository).tag(tag);
-    }
-    if let Some(changes) = changes {
-        options = options.changes(vec![changes]);
-    }
+    // The tag as a part of the name: Podman does not read the other one.
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(name);
     let doing = || format!("making one layer of the files of container {container}");
     let body = body_try_stream(files);
     let mut answers = docker.create_image(Some(options.build()), Some(body), None);
-    let mut id = None;
     while let Some(answer) = answers.next().await {
-        let answer = answer.doing(doing()).map_err(DockerError::contract)?;
-        let said = [answer.id, answer.status];
-        id = said
-            .iter()
-            .flatten()
-            .find_map(|said| full_id(said.trim()))
-            .or(id);
+        answer.doing(doing()).map_err(DockerError::contract)?;
     }
-    id.ok_or_else(|| {
-        DockerError::Nonsense {
-            doing: doing(),
-            detail: "it does not say which image it has made".into(),
-        }
-        .into()
-    })
+    Ok(())
 }
