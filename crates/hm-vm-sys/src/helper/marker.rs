@@ -45,7 +45,12 @@ impl MarkerScan {
         let mut rest = bytes;
         while self.matched < Nonce::SIZE {
             if self.matched == 0 {
-                let begin = rest.iter().position(|byte| *byte == nonce[0]);
+                // By two bytes: output may be full of zeros, and they shall not be looked at one by one.
+                let may_begin = |at: &usize| {
+                    let next = rest.get(*at + 1);
+                    rest[*at] == nonce[0] && next.is_none_or(|next| *next == nonce[1])
+                };
+                let begin = (0..rest.len()).find(may_begin);
                 let (sure, maybe) = rest.split_at(begin.unwrap_or(rest.len()));
                 if !sure.is_empty() {
                     output(sure);
