@@ -32,9 +32,7 @@ impl OutputSink for Last {
         self.came.notify_one();
     }
 
-    fn on_stderr(&self, line: &str) {
-        eprintln!("{line}");
-    }
+    fn on_stderr(&self, _line: &str) {}
 }
 
 impl Last {

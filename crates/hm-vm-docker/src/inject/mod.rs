@@ -14,6 +14,7 @@
 
 mod archive;
 mod bring;
+mod forgotten;
 mod manifests;
 mod place;
 mod record;
@@ -21,7 +22,6 @@ mod scan;
 mod upload;
 
 pub(crate) use bring::{Inject, RemovePaths};
-pub(crate) use manifests::collect;
 pub(crate) use place::{Found, Place, look};
 pub(crate) use record::Injects;
 pub(crate) use scan::{digest_of, entries};

@@ -163,7 +163,10 @@ mod tests {
         let of = |place: &str, tree: &str| {
             format!(r#"{{"version":1,"places":{{"{place}":{{"trees":["{tree}"]}}}}}}"#)
         };
-        assert_eq!(read(&of("/work", &digest)).at("/work"), [digest.clone()]);
+        assert_eq!(
+            read(&of("/work", &digest)).at("/work"),
+            std::slice::from_ref(&digest)
+        );
         for bad in [
             "",
             "[]",

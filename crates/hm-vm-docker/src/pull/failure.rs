@@ -121,14 +121,14 @@ impl Pulling<'_> {
 
 /// Podman answers a failure with the lines of a pull.
 fn words(message: &str) -> String {
-    let lines = message.lines().filter_map(|line| {
+    let mut lines = message.lines().rev().filter_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         let text = ["error", "message", "cause"]
             .iter()
             .find_map(|key| line.get(key)?.as_str())?;
         Some(text.to_owned())
     });
-    lines.last().unwrap_or_else(|| message.trim().to_owned())
+    lines.next().unwrap_or_else(|| message.trim().to_owned())
 }
 
 #[cfg(test)]

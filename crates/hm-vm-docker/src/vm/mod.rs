@@ -13,7 +13,7 @@ use hm_vm_core::{
     Cancellation, ExecOutcome, ExecRequest, InjectSource, NullSink, OutputSink, Progress,
     SnapshotId, SnapshotLabel, Terminal, Vm, VmConfig,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 
 use crate::backend::Machine;
 use crate::container::Shape;
@@ -102,11 +102,18 @@ impl Vm for DockerVm {
     async fn inject_from(&self, source: &InjectSource, guest_path: &str) -> Result<Option<String>> {
         let (source, guest_path) = (source.clone(), guest_path.to_owned());
         let (state, progress) = (Arc::clone(&self.state), self.progress.clone());
+        let (waits, mut nobody_waits) = oneshot::channel::<()>();
         let work = async move {
             let mut state = state.lock_owned().await;
-            state.inject(&source, &guest_path, &progress).await
+            tokio::select! {
+                brought = state.inject(&source, &guest_path, &progress) => brought,
+                // What came in is in the VM's record, and the next inject repairs it.
+                _ = &mut nobody_waits => anyhow::bail!("nobody waits for the inject"),
+            }
         };
-        self.machine.engine.run(work).await.map(Some)
+        let brought = self.machine.engine.run(work).await;
+        drop(waits);
+        brought.map(Some)
     }
 
     fn inject_progress(&self) -> Option<Progress> {
