@@ -48,7 +48,7 @@ impl Session {
     fn begin(state: Option<&Path>, kind: EngineKind, endpoint: &Endpoint) -> Result<Self> {
         let state = match state {
             Some(state) => state.to_owned(),
-            None => standard_place(|name| std::env::var_os(name))?,
+            None => standard_place(crate::environment::variable)?,
         };
         let state = std::path::absolute(&state)
             .with_context(|| format!("finding the directory {}", state.display()))?;
