@@ -1,6 +1,7 @@
 //! Containers: what they are made of, and their removal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use bollard::Docker;
@@ -8,12 +9,14 @@ use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
     MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum,
 };
-use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, RemoveContainerOptions, RemoveContainerOptionsBuilder,
+};
 use hm_vm_core::VmConfig;
 
 use crate::backend::Machine;
 use crate::engine::EngineKind;
-use crate::error::Doing as _;
+use crate::error::{DockerError, Doing as _};
 use crate::image::BaseImage;
 use crate::private_network::Holder;
 use crate::secrets::Bind;
@@ -24,6 +27,17 @@ pub(crate) const HELPER_DIRECTORY: &str = "/dev/hm-vm";
 
 /// The helper's program.
 pub(crate) const HELPER_PROGRAM: &str = "/dev/hm-vm/helper";
+
+/// Between attempts to remove a container that is ending.
+const REMOVAL_PAUSES: [Duration; 7] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+];
 
 /// Name of every VM. Not unique: it must not make two runs of one command differ.
 const HOST_NAME: &str = "hm-vm";
@@ -113,14 +127,34 @@ pub(crate) async fn remove(docker: &Docker, name: &str) -> Result<()> {
         .force(true)
         .v(true)
         .build();
+    for pause in REMOVAL_PAUSES {
+        match remove_once(docker, name, options.clone()).await {
+            Err(error) if is_ending(&error) => tokio::time::sleep(pause).await,
+            removed => return Ok(removed?),
+        }
+    }
+    Ok(remove_once(docker, name, options).await?)
+}
+
+async fn remove_once(
+    docker: &Docker,
+    name: &str,
+    options: RemoveContainerOptions,
+) -> Result<(), DockerError> {
     let removed = docker
         .remove_container(name, Some(options))
         .await
         .doing(format!("removing container {name}"));
     match removed {
         Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-        other => Ok(other?),
+        removed => removed,
     }
+}
+
+/// Whether a container could not be removed because it ends at this moment: Podman kills it first, cannot kill what has ended and
+/// is not cleaned up, and says so as a failure of its own.
+fn is_ending(error: &DockerError) -> bool {
+    error.status() == Some(500) && error.to_string().contains("container state improper")
 }
 
 /// Makes a container. It is not started. Runs to its end also when the future is dropped; then the container is removed.

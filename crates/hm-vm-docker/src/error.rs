@@ -2,6 +2,15 @@
 
 use hm_vm_core::Error;
 
+/// What Podman says, as a failure of its own, of what is removed while it is being looked at. The last one is of a container's image:
+/// what is no image is taken for a name.
+const PODMAN_NOT_FOUND: [&str; 4] = [
+    "image not known",
+    "no such image",
+    "no such container",
+    "cannot specify 64-byte hexadecimal strings",
+];
+
 /// What went wrong with the daemon. Where a [`hm_vm_core::Error`] fits, that is given instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -87,7 +96,15 @@ impl DockerError {
 
     /// Whether what was asked for does not exist.
     pub fn is_not_found(&self) -> bool {
-        self.status() == Some(404)
+        match self {
+            Self::Refused { status: 404, .. } => true,
+            Self::Refused {
+                status: 500,
+                message,
+                ..
+            } => PODMAN_NOT_FOUND.iter().any(|words| message.contains(words)),
+            _ => false,
+        }
     }
 
     /// Whether it cannot be done now, because of something else that is there or under way.

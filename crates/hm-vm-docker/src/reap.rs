@@ -27,6 +27,10 @@ const YOUNG: Duration = Duration::from_secs(60 * 60);
 /// A pass is two lists.
 const MOST_PASSES: usize = 4;
 
+/// How often a list that cannot be read is asked for again, and how long after.
+const UNREADABLE_ATTEMPTS: usize = 50;
+const UNREADABLE_PAUSE: Duration = Duration::from_millis(200);
+
 /// Removes in the background what dead sessions of this owner left.
 pub(crate) fn reap_dead(machine: &Arc<Machine>) {
     let reaper = Reaper::new(machine);
@@ -196,7 +200,15 @@ impl Reaper {
     async fn containers(&self) -> Result<Vec<ContainerSummary>> {
         // Of all owners: images must not be used by any.
         let options = ListContainersOptionsBuilder::new().all(true).build();
-        let listed = self.docker.list_containers(Some(options)).await;
+        let mut listed = self.docker.list_containers(Some(options.clone())).await;
+        for _ in 0..UNREADABLE_ATTEMPTS {
+            // Podman says "stopped" of a container that is ending, a word that the client does not know.
+            if !matches!(listed, Err(bollard::errors::Error::JsonDataError { .. })) {
+                break;
+            }
+            tokio::time::sleep(UNREADABLE_PAUSE).await;
+            listed = self.docker.list_containers(Some(options.clone())).await;
+        }
         listed
             .doing("listing the daemon's containers")
             .map_err(DockerError::contract)

@@ -2,8 +2,9 @@
 //! nothing that they ran goes on. The killed programs are this test binary, started again.
 #![expect(
     clippy::expect_used,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a failed unwrap is a failed test"
+    reason = "a failed unwrap is a failed test, and victims speak"
 )]
 
 mod support;

@@ -1,9 +1,5 @@
 //! Pulls from a real registry, by a real Docker daemon and a real Podman service.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests are tests as well"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests as well")]
 
 use std::future::Future;
 use std::net::TcpListener;

@@ -12,7 +12,7 @@ use hm_vm_testkit::engines::{IMAGE, TestEngine};
 use hm_vm_testkit::roots::TestRoot;
 use hm_vm_testkit::skip::Skip;
 
-use crate::support::{held, open, owner, remove_all};
+use crate::support::{commit, held, open, owner, remove_all};
 
 /// A state directory, so an owner, of one check.
 pub(crate) struct ContainerHarness {
@@ -56,7 +56,7 @@ impl ContainerHarness {
         arguments.extend([IMAGE.to_owned(), "/never/run".to_owned()]);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let container = self.engine.docker_client(&arguments)?;
-        self.engine.docker_client(&["commit", &container, &name])?;
+        commit(&self.engine, &container, &name)?;
         self.engine.docker_client(&["rm", &container])?;
         Ok(name)
     }

@@ -13,9 +13,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use bollard::errors::Error::JsonDataError;
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
-    ListVolumesOptionsBuilder,
+    CommitContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+    ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
 };
 use bollard::{ClientVersion, Docker};
 use hm_vm_docker::{DockerBackend, DockerOptions, Endpoint, PullPolicy};
@@ -41,21 +42,55 @@ pub(crate) fn owner(state: &Path) -> String {
 
 /// What the engine has of an owner. Directories that outlive VMs by their purpose are left out.
 pub(crate) fn held(engine: &TestEngine, owner: &str) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(held_by(engine, owner)).expect("lists")
+    match runtime().block_on(held_by(engine, owner)) {
+        Ok(held) => held,
+        // Podman says of a container that is ending what the client has no word for.
+        Err(JsonDataError { message, .. }) => vec![format!("what cannot be read: {message}")],
+        Err(error) => panic!("what is in the engine: {error}"),
+    }
 }
 
-async fn held_by(engine: &TestEngine, owner: &str) -> Result<Vec<String>, bollard::errors::Error> {
-    let socket = engine.socket().to_str().expect("a path that is text");
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// The engine's API.
+fn api(engine: &TestEngine) -> Result<Docker, bollard::errors::Error> {
     // Both know this version. Asking Podman for its own lets it ask the machine's package manager.
     let version = ClientVersion {
         major_version: 1,
         minor_version: 41,
     };
-    let docker = Docker::connect_with_unix(socket, 120, &version)?;
+    let socket = engine.socket().to_str().expect("a path that is text");
+    Docker::connect_with_unix(socket, 120, &version)
+}
+
+/// Makes an image of a container, with the container's configuration. Not by the client: Podman does not take its empty request.
+pub(crate) fn commit(
+    engine: &TestEngine,
+    container: &str,
+    name: &str,
+) -> Result<(), bollard::errors::Error> {
+    let (repository, tag) = name.rsplit_once(':').expect("a tag");
+    let options = CommitContainerOptionsBuilder::new();
+    let options = options.container(container).repo(repository).tag(tag);
+    let committed = async {
+        let docker = api(engine)?;
+        let config = docker.inspect_container(container, None).await?.config;
+        let config = config.expect("a configuration");
+        docker.commit_container(options.build(), config).await
+    };
+    std::thread::scope(|scope| {
+        let committed = scope.spawn(|| runtime().block_on(committed).map(drop));
+        committed.join().expect("no panic")
+    })
+}
+
+async fn held_by(engine: &TestEngine, owner: &str) -> Result<Vec<String>, bollard::errors::Error> {
+    let docker = api(engine)?;
     let filters = HashMap::from([("label", vec![format!("{OWNER}={owner}")])]);
     let containers = ListContainersOptionsBuilder::new().all(true);
     let containers = docker.list_containers(Some(containers.filters(&filters).build()));
