@@ -260,8 +260,10 @@ fn body(
             test: Some(vec!["NONE".into()]),
             ..HealthConfig::default()
         }),
-        // The same as the network `none` of the daemon, without the time that making it takes; the helper sees to `/etc/hosts`.
-        network_disabled: Some(shape.network == "none").filter(|is_disabled| *is_disabled),
+        // The same as the network `none` of the daemon, without the time that making it takes; the helper sees to `/etc/hosts`. The
+        // daemon alone writes further names there, and not for such a container.
+        network_disabled: Some(shape.network == "none" && shape.extra_hosts.is_empty())
+            .filter(|is_disabled| *is_disabled),
         host_config: Some(host),
         ..ContainerCreateBody::default()
     })
