@@ -4,8 +4,9 @@ use hm_vm_core::Error;
 
 /// What Podman says, as a failure of its own, of what is removed while it is being looked at. The last one is of a container's image:
 /// what is no image is taken for a name.
-const PODMAN_NOT_FOUND: [&str; 4] = [
+const PODMAN_NOT_FOUND: [&str; 5] = [
     "image not known",
+    "layer not known",
     "no such image",
     "no such container",
     "cannot specify 64-byte hexadecimal strings",
