@@ -152,8 +152,8 @@ impl Copying<'_> {
         }
         self.cancel.check()?;
         match to {
-            Keeper::Store(_) => self.into_store(from.name()),
-            Keeper::Daemon(daemon) => self.into_daemon(daemon),
+            Keeper::Store(_) => self.to_store(from.name()),
+            Keeper::Daemon(daemon) => self.to_daemon(daemon),
         }
     }
 
@@ -197,7 +197,7 @@ impl Copying<'_> {
         })
     }
 
-    fn into_daemon(&self, daemon: &DockerBackend) -> anyhow::Result<SnapshotId> {
+    fn to_daemon(&self, daemon: &DockerBackend) -> anyhow::Result<SnapshotId> {
         let reading = || format!("reading {}", self.path().display());
         let file = File::open(self.path()).with_context(reading)?;
         let bytes = file.metadata().with_context(reading)?.len();
@@ -210,7 +210,7 @@ impl Copying<'_> {
     }
 
     /// A snapshot is made of a VM: of one that nothing runs in, on an image that goes when that is done.
-    fn into_store(&self, from: &str) -> anyhow::Result<SnapshotId> {
+    fn to_store(&self, from: &str) -> anyhow::Result<SnapshotId> {
         let options = LocalOptions {
             scratch: Some(self.store.root().to_owned()),
             cancel: self.cancel.clone(),
