@@ -110,10 +110,12 @@ impl Drop for Container {
         let image = std::mem::take(&mut self.image);
         let removals = self.machine.presence.removals();
         let identity = self.machine.session.identity().clone();
+        // Of removals by other processes Podman tells nothing.
+        let hears_nothing = engine.info().kind == EngineKind::Podman;
         engine.later(format!("removing container {name}"), async move {
             remove(&docker, &name).await?;
             // A snapshot that was removed meanwhile stayed for the container's sake.
-            if removals.has(&image) {
+            if removals.has(&image) || hears_nothing {
                 crate::snapshot::release(&docker, &identity, &image).await?;
             }
             Ok(())

@@ -48,6 +48,7 @@ mod image;
 mod image_facts;
 mod inject;
 mod limits;
+mod lists;
 mod mounts;
 mod network;
 mod objects;

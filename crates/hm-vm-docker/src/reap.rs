@@ -11,25 +11,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use bollard::Docker;
 use bollard::models::{ContainerSummary, ImageSummary};
-use bollard::query_parameters::{ListContainersOptionsBuilder, ListImagesOptionsBuilder};
 
 use crate::backend::{DockerBackend, Machine};
-use crate::container;
-use crate::error::{DockerError, Doing as _};
 use crate::objects::{Identity, KIND, OWNER, PARENT, SESSION};
 use crate::secrets;
 use crate::session::{DeadSession, Sessions};
 use crate::snapshot::{self, Removed};
+use crate::{container, lists};
 
 /// An image without a name may be one that is being made: it gets its name a moment later.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
 /// A pass is two lists.
 const MOST_PASSES: usize = 4;
-
-/// How often a list that cannot be read is asked for again, and how long after.
-const UNREADABLE_ATTEMPTS: usize = 50;
-const UNREADABLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Removes in the background what dead sessions of this owner left.
 pub(crate) fn reap_dead(machine: &Arc<Machine>) {
@@ -170,7 +164,7 @@ impl Reaper {
 
     async fn find(&self) -> Result<Found> {
         let mut found = Found::default();
-        let containers = self.containers().await?;
+        let containers = lists::containers(&self.docker).await?;
         let mut used = HashSet::new();
         for container in &containers {
             let left = self.left_container(container, &mut found);
@@ -181,7 +175,7 @@ impl Reaper {
                 used.extend(image.and_then(snapshot::full_id));
             }
         }
-        let images = self.images().await?;
+        let images = lists::images(&self.docker).await?;
         let ids: HashSet<&str> = images.iter().map(|image| image.id.as_str()).collect();
         used.extend(
             images
@@ -195,32 +189,6 @@ impl Reaper {
             found.is_dead(&session, &self.sessions);
         }
         Ok(found)
-    }
-
-    async fn containers(&self) -> Result<Vec<ContainerSummary>> {
-        // Of all owners: images must not be used by any.
-        let options = ListContainersOptionsBuilder::new().all(true).build();
-        let mut listed = self.docker.list_containers(Some(options.clone())).await;
-        for _ in 0..UNREADABLE_ATTEMPTS {
-            // Podman says "stopped" of a container that is ending, a word that the client does not know.
-            if !matches!(listed, Err(bollard::errors::Error::JsonDataError { .. })) {
-                break;
-            }
-            tokio::time::sleep(UNREADABLE_PAUSE).await;
-            listed = self.docker.list_containers(Some(options.clone())).await;
-        }
-        listed
-            .doing("listing the daemon's containers")
-            .map_err(DockerError::contract)
-    }
-
-    async fn images(&self) -> Result<Vec<ImageSummary>> {
-        // Also parents without a name: what has children cannot go.
-        let options = ListImagesOptionsBuilder::new().all(true).build();
-        let listed = self.docker.list_images(Some(options)).await;
-        listed
-            .doing("listing the daemon's images")
-            .map_err(DockerError::contract)
     }
 
     /// What is left of a dead session in a container, if it is one of this owner's.

@@ -3,12 +3,10 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
-use bollard::query_parameters::ListImagesOptionsBuilder;
 
 use super::manifests;
 use super::record::Injects;
 use crate::backend::DockerBackend;
-use crate::error::{DockerError, Doing as _};
 use crate::objects::OWNER;
 
 impl DockerBackend {
@@ -22,16 +20,8 @@ impl DockerBackend {
         let docker = self.machine.engine.docker().clone();
         let owner = &self.machine.session.identity().owner;
         let filters = [("label".to_owned(), vec![format!("{OWNER}={owner}")])];
-        let options = ListImagesOptionsBuilder::new()
-            .all(true)
-            .filters(&filters.into_iter().collect())
-            .build();
-        let listed = async move {
-            let images = docker.list_images(Some(options)).await;
-            images
-                .doing("listing the daemon's images")
-                .map_err(DockerError::contract)
-        };
+        let filters = filters.into_iter().collect();
+        let listed = async move { crate::lists::images_with(&docker, &filters).await };
         let images = self.machine.engine.run_blocking(listed)?;
         let named: HashSet<String> = images
             .iter()

@@ -5,13 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use bollard::models::ImageSummary;
-use bollard::query_parameters::ListImagesOptionsBuilder;
 use hm_vm_core::SnapshotId;
 
 use super::commit::full_id;
 use crate::backend::DockerBackend;
 use crate::engine::Engine;
-use crate::error::{DockerError, Doing as _};
 use crate::objects::{self, Identity};
 
 /// What is known of a snapshot.
@@ -62,14 +60,7 @@ impl DockerBackend {
 }
 
 async fn list(engine: &Engine, identity: &Identity) -> Result<Vec<SnapshotFacts>> {
-    // Also those without a name: parents are among them.
-    let options = ListImagesOptionsBuilder::new().all(true).build();
-    let images = engine
-        .docker()
-        .list_images(Some(options))
-        .await
-        .doing("listing the daemon's images")
-        .map_err(DockerError::contract)?;
+    let images = crate::lists::images(engine.docker()).await?;
     Ok(facts(&images, identity))
 }
 

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use bollard::errors::Error::JsonDataError;
+use bollard::errors::Error::{DockerResponseServerError, JsonDataError};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
     ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
@@ -46,6 +46,11 @@ pub(crate) fn held(engine: &TestEngine, owner: &str) -> Vec<String> {
         Ok(held) => held,
         // Podman says of a container that is ending what the client has no word for.
         Err(JsonDataError { message, .. }) => vec![format!("what cannot be read: {message}")],
+        // Or of an image that is being removed that it knows no such one.
+        Err(DockerResponseServerError {
+            status_code: 500,
+            message,
+        }) => vec![format!("what is going: {message}")],
         Err(error) => panic!("what is in the engine: {error}"),
     }
 }
