@@ -69,7 +69,9 @@ impl PodmanService {
         ] {
             fs::write(root.join(name), text).with_context(|| format!("writing {}", at(name)))?;
         }
-        let mut arguments = ["--mount", "--propagation=private", "--"]
+        // Its monitor leaves a file in its working directory when memory runs out.
+        let directory = format!("--wd={}", root.path().display());
+        let mut arguments = ["--mount", "--propagation=private", &directory, "--"]
             .map(str::to_owned)
             .to_vec();
         arguments.push(need_program("podman")?.display().to_string());
