@@ -141,8 +141,8 @@ fn processes_with(marker: &str) -> Vec<String> {
         .collect()
 }
 
-/// Kills the engine while a command runs.
-fn a_killed_daemon(engine: &TestEngine, state: &Path) {
+/// Kills the engine while a command runs. Returns what is in that command's line.
+fn a_killed_daemon(engine: &TestEngine, state: &Path) -> String {
     let backend = open(engine.socket(), state);
     let mut vm = vm(&backend);
     let marker = format!("hmvm-orphan-{}", std::process::id());
@@ -156,14 +156,15 @@ fn a_killed_daemon(engine: &TestEngine, state: &Path) {
     assert!(snapshot.is_err(), "the daemon is dead: {snapshot:?}");
     let created = bounded(backend.create(IMAGE, &VmConfig::default()));
     assert!(created.is_err(), "the daemon is dead");
-    // Its input has ended with the daemon, and so has all that it ran.
-    until("still running", || processes_with(&marker));
+    drop(backend);
+    marker
 }
 
 #[test]
 fn a_killed_docker_is_an_error() {
     let engine = require!(TestEngine::own_docker());
     let root = TestRoot::new().unwrap();
+    // What ran goes on until the next daemon ends it, as it does with all containers of its predecessor.
     a_killed_daemon(&engine, &root.join("state"));
 }
 
@@ -171,5 +172,7 @@ fn a_killed_docker_is_an_error() {
 fn a_killed_podman_is_an_error() {
     let engine = require!(TestEngine::own_podman());
     let root = TestRoot::new().unwrap();
-    a_killed_daemon(&engine, &root.join("state"));
+    let marker = a_killed_daemon(&engine, &root.join("state"));
+    // The helper's input has ended with the service, and so has all that it ran.
+    until("still running", || processes_with(&marker));
 }
