@@ -43,7 +43,7 @@ impl DockerBackend {
     ///
     /// # Errors
     ///
-    /// [`Error::BackendUnavailable`] when there is none, with all places that were tried.
+    /// [`hm_vm_core::Error::BackendUnavailable`] when there is none, with all places that were tried.
     pub fn connect() -> Result<Self> {
         Self::open(DockerOptions::default())
     }

@@ -22,7 +22,7 @@
 //!
 //! # Who owns what
 //!
-//! Everything made in the daemon has labels and a name that say whose it is ([`objects`]): the *owner* (a random number in
+//! Everything made in the daemon has labels and a name that say whose it is (the table is in `objects.rs`): the *owner* (a random number in
 //! the state directory) and the *session* (one opened backend, alive while it holds a lock file). What an owner's dead
 //! sessions left is removed when the next one connects. Nothing of anybody else is touched.
 //!
