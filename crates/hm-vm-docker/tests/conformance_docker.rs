@@ -7,7 +7,8 @@ use hm_vm_testkit::skip::Skip;
 use support::harness::ContainerHarness;
 
 async fn docker() -> Result<ContainerHarness, Skip> {
-    ContainerHarness::new(TestEngine::docker()?).await
+    // Squashed twice.
+    ContainerHarness::new(TestEngine::docker()?, 300).await
 }
 
 hm_vm_testkit::conformance_tests!(docker);

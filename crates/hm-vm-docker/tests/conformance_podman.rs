@@ -7,7 +7,8 @@ use hm_vm_testkit::skip::Skip;
 use support::harness::ContainerHarness;
 
 async fn podman() -> Result<ContainerHarness, Skip> {
-    ContainerHarness::new(TestEngine::podman()?).await
+    // Squashed once: Podman takes a second for each.
+    ContainerHarness::new(TestEngine::podman()?, 130).await
 }
 
 hm_vm_testkit::conformance_tests!(podman);

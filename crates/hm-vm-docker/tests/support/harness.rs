@@ -20,19 +20,21 @@ pub(crate) struct ContainerHarness {
     backend: DockerBackend,
     owner: String,
     images: AtomicU32,
+    chain: usize,
     engine: Arc<TestEngine>,
     root: TestRoot,
 }
 
 impl ContainerHarness {
-    /// On this engine.
-    pub(crate) async fn new(engine: Arc<TestEngine>) -> Result<Self, Skip> {
+    /// On this engine. Chains have `chain` snapshots: images are squashed at a hundred layers.
+    pub(crate) async fn new(engine: Arc<TestEngine>, chain: usize) -> Result<Self, Skip> {
         let root = TestRoot::new().expect("a directory for the state");
         let backend = reopened(&engine, &root).await;
         Ok(Self {
             backend,
             owner: owner(&root.join("state")),
             images: AtomicU32::new(0),
+            chain,
             engine,
             root,
         })
@@ -105,8 +107,7 @@ impl Harness for ContainerHarness {
 
     fn scale(&self) -> Scale {
         Scale {
-            // Beyond the hundred layers at which images are squashed, three times.
-            chain: 300,
+            chain: self.chain,
             vms: 8,
             files: 20_000,
             output_bytes: 100 << 20,
