@@ -70,7 +70,7 @@ async fn open(endpoint: &Endpoint) -> Result<(Docker, EngineInfo), String> {
     let own = (spoken.major_version, spoken.minor_version);
     let api = version.api_version.as_deref().and_then(api_version);
     let api = api
-        .ok_or("its answer names no version of the Engine API")?
+        .ok_or("what answers is no Docker API: it names no version of one")?
         .min(own);
     if api < OLDEST_API {
         return Err(reason::too_old(
