@@ -2,9 +2,10 @@
 
 use hm_vm_core::Error;
 
-/// What Podman says, as a failure of its own, of what is removed while it is being looked at. The last one is of a container's image:
-/// what is no image is taken for a name.
-const PODMAN_NOT_FOUND: [&str; 5] = [
+/// What daemons say, as a failure of their own, of what is removed while it is being looked at. The first one is Docker's, for an
+/// image that two remove at once; the others are Podman's, the last one of a container's image: what is no image is taken for a name.
+const NOT_FOUND: [&str; 6] = [
+    "unrecognized image ID",
     "image not known",
     "layer not known",
     "no such image",
@@ -103,7 +104,7 @@ impl DockerError {
                 status: 500,
                 message,
                 ..
-            } => PODMAN_NOT_FOUND.iter().any(|words| message.contains(words)),
+            } => NOT_FOUND.iter().any(|words| message.contains(words)),
             _ => false,
         }
     }
