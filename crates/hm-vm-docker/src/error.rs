@@ -5,12 +5,13 @@ use hm_vm_core::Error;
 /// What daemons say, as a failure of their own, of what is removed while it is being looked at. The first three are Docker's: of an
 /// image that two remove at once, and of a container's image. The others are Podman's, the last one of a container's image: what is
 /// no image is taken for a name.
-const NOT_FOUND: [&str; 8] = [
+const NOT_FOUND: [&str; 9] = [
     "unrecognized image ID",
     "failed to get digest sha256:",
     "layer does not exist",
     "image not known",
     "layer not known",
+    "size is not known",
     "no such image",
     "no such container",
     "cannot specify 64-byte hexadecimal strings",

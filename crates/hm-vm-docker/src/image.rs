@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
+use bollard::Docker;
 use bollard::models::{ImageConfig, ImageInspect};
 use hm_vm_core::Error;
 use hm_vm_oci::Platform;
@@ -79,20 +81,40 @@ impl ImageCache {
     }
 }
 
+/// Between attempts to look at an image that is being removed, perhaps.
+const LOOK_PAUSES: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+];
+
 /// Looks an image up by a name or id. `None` when the daemon does not have it, or the name can be none.
 pub(crate) async fn inspect(engine: &Engine, name: &str) -> Result<Option<BaseImage>> {
     let Some(escaped) = escape(name) else {
         return Ok(None);
     };
-    let inspected = engine
-        .docker()
-        .inspect_image(&escaped)
-        .await
-        .doing(format!("looking at image {name}"));
-    match inspected {
+    match look(engine.docker(), &escaped).await {
         Ok(found) => of(name, found).map(Some),
         Err(error) if error.is_not_found() || error.status() == Some(400) => Ok(None),
         Err(error) => Err(error.contract()),
+    }
+}
+
+/// Looks at an image. What is being removed fails in many ways before it is gone: it is looked at again.
+///
+/// # Errors
+///
+/// A failure of the daemon, [`is_not_found`](DockerError::is_not_found) among them.
+pub(crate) async fn look(docker: &Docker, name: &str) -> Result<ImageInspect, DockerError> {
+    let mut pauses = LOOK_PAUSES.into_iter();
+    loop {
+        let looked = docker.inspect_image(name).await;
+        let looked = looked.doing(format!("looking at image {name}"));
+        let is_odd = |error: &DockerError| error.status() == Some(500);
+        match pauses.next().filter(|_| looked.as_ref().is_err_and(is_odd)) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return looked,
+        }
     }
 }
 

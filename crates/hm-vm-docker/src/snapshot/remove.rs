@@ -1,5 +1,7 @@
 //! Removing snapshots, and freeing what nothing needs any more.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use bollard::Docker;
 use bollard::models::ImageInspect;
@@ -12,7 +14,11 @@ use super::flat;
 use crate::backend::Machine;
 use crate::engine::EngineKind;
 use crate::error::{DockerError, Doing as _};
+use crate::image;
 use crate::objects::{self, Identity, nonce};
+
+/// Between attempts to free an image: of two containers that go at once, each may find it used by the other.
+const RELEASE_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 
 /// What became of a name that was to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,8 +134,19 @@ pub(crate) async fn remove_name(docker: &Docker, name: &str) -> Result<Removed> 
 ///
 /// A failure of the daemon.
 pub(crate) async fn release(docker: &Docker, identity: &Identity, id: &str) -> Result<()> {
+    for pause in RELEASE_PAUSES {
+        if release_once(docker, identity, id).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(pause).await;
+    }
+    release_once(docker, identity, id).await.map(drop)
+}
+
+/// Returns whether that is settled: not while a container uses the image, which may be one that is going.
+async fn release_once(docker: &Docker, identity: &Identity, id: &str) -> Result<bool> {
     let Some(image) = inspect(docker, id).await? else {
-        return Ok(());
+        return Ok(true);
     };
     let tags = image.repo_tags.clone().unwrap_or_default();
     let passing = |name: &String| {
@@ -137,15 +154,16 @@ pub(crate) async fn release(docker: &Docker, identity: &Identity, id: &str) -> R
         tag.is_some_and(|tag| tag.starts_with("g-") || tag.starts_with("w-"))
     };
     if !tags.iter().all(passing) {
-        return Ok(());
+        return Ok(true);
     }
+    let mut settled = true;
     for tag in &tags {
-        remove_name(docker, tag).await?;
+        settled &= remove_name(docker, tag).await? == Removed::Gone;
     }
     if tags.is_empty() && is_own(&image, identity) {
-        remove_name(docker, id).await?;
+        settled &= remove_name(docker, id).await? == Removed::Gone;
     }
-    Ok(())
+    Ok(settled)
 }
 
 /// Removes an image of ours that has no name, unless something needs it. Returns whether it is gone.
@@ -176,8 +194,7 @@ fn is_own(image: &ImageInspect, identity: &Identity) -> bool {
 }
 
 async fn inspect(docker: &Docker, id: &str) -> Result<Option<ImageInspect>> {
-    let doing = format!("looking at image {id}");
-    match docker.inspect_image(id).await.doing(doing) {
+    match image::look(docker, id).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(DockerError::contract(error)),
