@@ -1,5 +1,6 @@
 //! The way to a daemon.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -84,6 +85,11 @@ async fn open(endpoint: &Endpoint) -> Result<(Docker, EngineInfo), String> {
         return Err(reason::not_linux(system));
     }
     let mut info = EngineInfo::new(version, info, api, matches!(endpoint, Endpoint::Unix(_)));
+    if let Endpoint::Unix(socket) = endpoint
+        && let Ok(socket) = std::fs::metadata(socket)
+    {
+        info.socket_of(socket.uid());
+    }
     info.outbound = crate::network::find_outbound(&docker, endpoint, &info).await;
     Ok((docker, info))
 }

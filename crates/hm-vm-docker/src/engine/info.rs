@@ -147,4 +147,16 @@ impl EngineInfo {
             outbound: None,
         }
     }
+
+    /// Takes into account whose socket it is. Podman does not say in this API that it runs without root; and on control groups of the
+    /// first version it then says that it can set limits, and ignores them.
+    pub(super) fn socket_of(&mut self, user: u32) {
+        if self.kind != EngineKind::Podman || user == 0 {
+            return;
+        }
+        self.rootless = true;
+        if self.cgroup_version == 1 {
+            self.can_limit = CanLimit::default();
+        }
+    }
 }

@@ -45,10 +45,18 @@ impl Program {
 /// The program that Podman has. Where it cannot be asked (it is on another machine), what its version has by default.
 pub(super) async fn find(endpoint: &Endpoint, info: &EngineInfo) -> Option<Outbound> {
     let host = match endpoint {
+        // What they open, as the user who runs Podman: that is who may use its socket.
+        Endpoint::Unix(_) if info.rootless && !may_open_tunnels() => return None,
         Endpoint::Unix(socket) => ask(socket).await,
         _ => None,
     };
     choose(host.as_ref(), &info.version, info.rootless)
+}
+
+/// Some machines leave the device to root.
+fn may_open_tunnels() -> bool {
+    let wanted = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+    rustix::fs::access("/dev/net/tun", wanted).is_ok()
 }
 
 /// Podman takes pasta from version 5 on, and only without root: with root it is refused.
