@@ -58,7 +58,9 @@
 //! * **V9** `snapshot` keeps all files as they are at rest. Afterwards the VM goes on; a further
 //!   `snapshot` is a new one, and the first does not change.
 //! * **V10** (`faithful_files`, `xattrs`) A snapshot keeps modes, set-user-id bits, symbolic and
-//!   hard links, fifos, sparse files, extended attributes, names that are not UTF-8, deletions.
+//!   hard links, fifos, sparse files, extended attributes, names that are not UTF-8, deletions. A backend whose layers are
+//!   archives keeps the content of sparse files and not their holes, nothing about the root directory itself, and no names that begin
+//!   with `.wh.`.
 //! * **V11** (`deep_chains`) A chain of a thousand snapshots can be made and restored.
 //! * **V12** `destroy` frees everything. A second call succeeds. Other calls after it fail.
 //!   Dropping a VM without `destroy` frees it as well.

@@ -258,16 +258,23 @@ fn body(
         attach_stdin: Some(true),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
-        healthcheck: Some(HealthConfig {
-            test: Some(vec!["NONE".into()]),
-            ..HealthConfig::default()
-        }),
+        healthcheck: no_health_check(info.kind, base),
         // The same as the network `none` of the daemon, without the time that making it takes; the helper sees to `/etc/hosts`. The
         // daemon alone writes further names there, and not for such a container.
         network_disabled: Some(shape.network == "none" && shape.extra_hosts.is_empty())
             .filter(|is_disabled| *is_disabled),
         host_config: Some(host),
         ..ContainerCreateBody::default()
+    })
+}
+
+/// Takes an image's check of its service away: that would be a command of nobody's. Podman takes even this for one, and asks systemd
+/// for a timer.
+fn no_health_check(kind: EngineKind, base: &BaseImage) -> Option<HealthConfig> {
+    let is_needed = kind == EngineKind::Docker || base.config.healthcheck.is_some();
+    is_needed.then(|| HealthConfig {
+        test: Some(vec!["NONE".into()]),
+        ..HealthConfig::default()
     })
 }
 
