@@ -7,7 +7,6 @@ use hm_vm_testkit::skip::Skip;
 use support::harness::ContainerHarness;
 
 async fn docker() -> Result<ContainerHarness, Skip> {
-    // Squashed twice.
     // Past the depth at which layers are merged; `snapshots.rs` has the chain of 300.
     ContainerHarness::new(TestEngine::docker()?, 130).await
 }
